@@ -1,0 +1,1 @@
+"""A durable message bus and the job-life-cycle agents on it."""

@@ -1,0 +1,98 @@
+"""The words of the bus: messages, deliveries, and the triggers that synchronize them. Pure data."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from attrs import field, frozen
+
+
+def encode(value: Any) -> bytes:
+    """A payload as bytes: bytes as they are, text as UTF-8, None as nothing, all else as JSON."""
+    if isinstance(value, bytes):
+        return value
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        return value.encode()
+    return json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+
+
+@frozen
+class Message:
+    """What is published: a type, which decides who receives it, and a payload."""
+
+    #: What kind of message this is, e.g. `SubmitJob`; `Component:Type` addresses one component.
+    type: str
+    #: Any JSON value, text or bytes; kept as bytes.
+    payload: bytes = field(default=b"", converter=encode)
+    #: 1 goes into the priority lane of every receiver, 0 into the lane the receiver chose.
+    priority: int = 0
+    #: Seconds to wait before the first delivery; the broker turns it into an absolute time.
+    delay: float = 0.0
+    #: Follows a chain of messages from end to end; inherited from the handled message when empty.
+    correlation: str = ""
+
+    def json(self) -> Any:
+        """The payload read as JSON."""
+        return json.loads(self.payload)
+
+
+@frozen
+class Flag:
+    """One of the parallel states that a trigger waits for has been reached."""
+
+    trigger: str
+    id: str
+    flag: str
+
+
+@frozen
+class Trigger:
+    """A barrier: when all `flags` of `(name, id)` are set, `action` is published, exactly once.
+
+    Declaring the same trigger again changes nothing; flags may be set before it is declared.
+    """
+
+    name: str
+    id: str
+    flags: tuple[str, ...]
+    action: Message
+
+
+#: What a handler may return, one or many.
+Output = Message | Flag | Trigger
+
+
+@frozen
+class Delivery:
+    """A message as a component receives it.
+
+    A delivery is given again when the component's connection is lost, its lease runs out, its
+    handler asks for a retry, or an operator replays it: `attempt` and `reason` tell.
+    """
+
+    #: The place in the component's queue: (lane, sequence). With the component's name it is unique.
+    lane: int
+    seq: int
+    type: str
+    payload: bytes
+    #: The message's own id, `origin/number`, the same for every receiver and every attempt.
+    id: str
+    #: Who published it.
+    source: str
+    correlation: str
+    priority: int
+    #: When it was accepted by the broker, in seconds since the epoch.
+    published: float
+    #: 1 for the first delivery.
+    attempt: int
+    #: `new`, `lost`, `lease`, `retry`, `recovered` (a broker restarted) or `replay`.
+    reason: str
+    #: The replay that brought it back, or "".
+    replay: str = ""
+
+    def json(self) -> Any:
+        """The payload read as JSON."""
+        return json.loads(self.payload)
