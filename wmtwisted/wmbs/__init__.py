@@ -1,0 +1,1 @@
+"""Workload bookkeeping: what workflows, files and jobs are, and how work becomes jobs. Pure."""
