@@ -59,3 +59,26 @@ class BatchError(WMError):
     """A job cannot be handed to the batch system."""
 
     code = "batch"
+
+
+class Refused(WMError):
+    """The broker will not do what was asked; the connection stays and nothing was stored.
+
+    `code` says why: `id-conflict`, `too-large`, `bad-name`, `bad-message`, `not-attached`.
+    """
+
+    def __init__(self, code: str, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code  # type: ignore[misc]  # here each refusal has its own
+
+
+class Unknown(WMError):
+    """The broker did not answer: what was asked may have been done. Sending it again is safe."""
+
+    code = "unknown"
+
+
+class Unreachable(WMError):
+    """There is no broker at the address, or it does not speak our protocol."""
+
+    code = "unreachable"

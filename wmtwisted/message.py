@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 
 def encode(value: Any) -> bytes:
@@ -66,32 +66,60 @@ Output = Message | Flag | Trigger
 
 
 @frozen
+class Receipt:
+    """What the broker said of one published message."""
+
+    #: The id under which it is stored.
+    id: str
+    #: How many components it was queued for; what nobody is interested in stays in the history.
+    destinations: int
+    #: It was stored before, by an earlier call with the same id.
+    duplicate: bool = False
+
+
+@define(eq=False)
 class Delivery:
     """A message as a component receives it.
 
     A delivery is given again when the component's connection is lost, its lease runs out, its
-    handler asks for a retry, or an operator replays it: `attempt` and `reason` tell.
+    handler asks for a retry, or an operator replays it: `attempt` and `reason` tell. The fields
+    stand in the order in which they cross the wire.
     """
 
-    #: The place in the component's queue: (lane, sequence). With the component's name it is unique.
-    lane: int
-    seq: int
+    #: Its place in the component's queue, which with the component's name is unique.
+    key: int
     type: str
     payload: bytes
-    #: The message's own id, `origin/number`, the same for every receiver and every attempt.
-    id: str
-    #: Who published it.
-    source: str
-    correlation: str
-    priority: int
-    #: When it was accepted by the broker, in seconds since the epoch.
+    #: Who published it: a component for what its handlers returned, else `name~boot`.
+    origin: str
+    #: With the origin, the message's id: the same for every receiver and every attempt.
+    number: int
+    #: When the broker accepted it, in seconds since the epoch.
     published: float
     #: 1 for the first delivery.
     attempt: int
-    #: `new`, `lost`, `lease`, `retry`, `recovered` (a broker restarted) or `replay`.
+    #: `new`, `lost`, `lease`, `retry`, `recovered` (the broker restarted) or `replay`.
     reason: str
-    #: The replay that brought it back, or "".
-    replay: str = ""
+    priority: int = 0
+    #: The chain this message belongs to; "" when it starts one.
+    chain: str = ""
+    #: The number of the replay that brought it back, or 0.
+    replay: int = 0
+
+    @property
+    def id(self) -> str:
+        """The message's id as text, `origin/number`."""
+        return f"{self.origin}/{self.number}"
+
+    @property
+    def source(self) -> str:
+        """The name of the publisher."""
+        return self.origin.partition("~")[0]
+
+    @property
+    def correlation(self) -> str:
+        """The id that follows a chain of messages from end to end."""
+        return self.chain or self.id
 
     def json(self) -> Any:
         """The payload read as JSON."""

@@ -1,0 +1,1 @@
+"""The databases: tables, connections, and the functions that read and write them."""
