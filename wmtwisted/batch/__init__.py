@@ -1,0 +1,1 @@
+"""Where jobs run: submit, status and cancel, on this machine or on a batch system."""
