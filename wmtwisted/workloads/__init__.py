@@ -1,0 +1,1 @@
+"""Work that ships with the package: the commands that jobs run."""
