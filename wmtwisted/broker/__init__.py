@@ -1,0 +1,1 @@
+"""The broker: routing, queues, triggers and settling as pure logic, and one service around it."""
