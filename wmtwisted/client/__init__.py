@@ -1,0 +1,1 @@
+"""Talking to a broker: connections that come back, publishes that are sent until answered."""

@@ -1,0 +1,1 @@
+"""Components: classes whose handlers receive messages and return what is published then."""

@@ -1,0 +1,230 @@
+"""Runs one component: deliveries in, handlers run, outcomes out. The only place that settles.
+
+A delivery that comes again while its first run goes on in this process (the broker restarted, say)
+is not run a second time: the run's outcome settles the newer delivery.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from attrs import define
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from wmtwisted.client.client import Client, Interests, Outcomes
+from wmtwisted.component.component import Component, Handler, Reject, Retry, outputs
+from wmtwisted.message import Delivery, Flag, Message, Output, Trigger
+
+#: Outcomes kept for deliveries that may come again, because their settle was not answered.
+KEPT = 10_000
+
+
+@define
+class _Outcome:
+    """How a delivery ended: a part of `wire.Settle` by name, and what goes into it."""
+
+    part: str
+    value: Any
+
+    def put(self, outcomes: Outcomes) -> None:
+        getattr(outcomes, self.part).append(self.value)
+
+
+class Harness(Service):
+    """The process of one component.
+
+    `connect` makes the client for the component's interests; `failed` is called when the component
+    cannot start.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        component: Component,
+        connect: Callable[[Interests], Client],
+        *,
+        threads: int = 4,
+        prefetch: int = 64,
+        lease: float = 300.0,
+        failed: Callable[[Failure], None],
+    ) -> None:
+        self.component = component
+        self._handlers = component.handlers()
+        self._clock = component.context.clock
+        self._run = component.context.run
+        self._threads = threads
+        self._lease = lease
+        self._failed = failed
+        types = tuple((one.type, one.lane) for one in self._handlers.values())
+        room = max([prefetch, *(2 * self._limit(one) for one in self._handlers.values())])
+        self.client = connect(Interests(types, room, self._received))
+        self.client.settled = self._settled
+        self.client.disconnected = self._disconnected
+        self._waiting: dict[str, deque[Delivery]] = {type: deque() for type in self._handlers}
+        self._busy: dict[str, int] = dict.fromkeys(self._handlers, 0)
+        #: What runs, by key; the delivery is the newest one of that key.
+        self._running: dict[int, Delivery] = {}
+        self._ends: list[Deferred[None]] = []
+        #: Outcomes whose settle was not answered yet.
+        self._unsettled: dict[int, tuple[str, _Outcome]] = {}
+        self._extending: IDelayedCall | None = None
+        self._started = False
+
+    def _limit(self, handler: Handler) -> int:
+        return handler.threads or self._threads
+
+    # Starting and stopping ------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Starts the component, then connects."""
+        super().startService()
+        self._run(self.component.start).addCallbacks(self._opened, self._failed)
+
+    def _opened(self, _: object) -> None:
+        if self.running:
+            self._started = True
+            self._extending = self._clock.callLater(self._lease / 3, self._extend)
+            self.client.startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Takes nothing more, waits for what runs, settles it, and disconnects."""
+        super().stopService()
+        if not self._started:
+            return succeed(None)
+        if self._extending is not None and self._extending.active():
+            self._extending.cancel()
+        for waiting in self._waiting.values():
+            waiting.clear()
+        idle: Deferred[Any] = gatherResults([self._end() for _ in self._running])
+
+        idle.addCallback(lambda _: self.client.flushed().addTimeout(5.0, self._clock))
+        idle.addBoth(lambda _: self.client.stopService())
+        return idle.addBoth(lambda _: self._run(self.component.stop))
+
+    def _end(self) -> Deferred[None]:
+        end: Deferred[None] = Deferred()
+        self._ends.append(end)
+        return end
+
+    # Handling --------------------------------------------------------------------------------
+
+    def _received(self, deliveries: list[Delivery]) -> None:
+        if not self.running:
+            return  # they come again, to whoever attaches next
+        touched: dict[str, None] = {}
+        for delivery in deliveries:
+            key = delivery.key
+            if key in self._running:
+                self._running[key] = delivery
+            elif (kept := self._unsettled.get(key)) is not None and kept[0] == delivery.id:
+                kept[1].put(self.client.outcomes)
+                self.client.settle()
+            elif delivery.type not in self._waiting:
+                # `Component:Type` comes under its full name.
+                self._waiting[delivery.type.partition(":")[2]].append(delivery)
+                touched[delivery.type.partition(":")[2]] = None
+            else:
+                self._waiting[delivery.type].append(delivery)
+                touched[delivery.type] = None
+        for type in touched:
+            self._start(type)
+
+    def _start(self, type: str) -> None:
+        handler, waiting = self._handlers[type], self._waiting[type]
+        while waiting and self._busy[type] < self._limit(handler):
+            delivery = waiting.popleft()
+            if delivery.key in self._running:
+                continue
+            self._busy[type] += 1
+            self._running[delivery.key] = delivery
+            method = getattr(self.component, handler.name)
+            if handler.coroutine:
+                done = ensureDeferred(method(delivery))
+            else:
+                done = self._run(method, delivery)
+            done.addCallback(self._returned, handler, delivery)
+            done.addErrback(self._raised, delivery)
+            done.addCallback(self._finish, type, delivery)
+            done.addErrback(lambda failure: self.log.failure("a bug in the harness", failure))
+
+    def _returned(self, returned: object, handler: Handler, delivery: Delivery) -> _Outcome:
+        found = outputs(returned)
+        problem = handler.problem(found)
+        if problem:
+            raise Reject(problem)
+        if not found:
+            return _Outcome("done", delivery.key)
+        return _Outcome("finished", [delivery.key, *packed(found)])
+
+    def _raised(self, failure: Failure, delivery: Delivery) -> _Outcome:
+        """The one place where what handlers raise is caught."""
+        error, key = failure.value, delivery.key
+        what: dict[str, Any] = {
+            "type": delivery.type,
+            "id": delivery.id,
+            "correlation": delivery.correlation,
+        }
+        if isinstance(error, Retry):
+            self.log.info("{type} {id} again: {reason}", reason=str(error), **what)
+            return _Outcome("retry", [key, error.delay, str(error)])
+        if isinstance(error, Reject):
+            self.log.error("{type} {id} rejected: {reason}", reason=str(error), **what)
+            return _Outcome("failed", [key, str(error)])
+        self.log.failure("{type} {id} failed (attempt {n})", failure, n=delivery.attempt, **what)
+        reason = f"{type(error).__name__}: {error}"
+        return _Outcome("retry", [key, None, reason[:500]])
+
+    def _finish(self, outcome: _Outcome, type: str, delivery: Delivery) -> None:
+        key = delivery.key
+        self._busy[type] -= 1
+        del self._running[key]
+        if len(self._unsettled) >= KEPT:
+            del self._unsettled[next(iter(self._unsettled))]
+        self._unsettled[key] = (delivery.id, outcome)
+        outcome.put(self.client.outcomes)
+        self.client.settle()
+        self._start(type)
+        if self._ends:
+            self._ends.pop().callback(None)
+
+    def _settled(self, settled: Outcomes, stale: set[int]) -> None:
+        rows = (*settled.finished, *settled.retry, *settled.failed)
+        for key in (*settled.done, *(row[0] for row in rows)):
+            # A stale one ended before it came again: the outcome waits for it.
+            if key not in stale:
+                self._unsettled.pop(key, None)
+
+    def _disconnected(self) -> None:
+        """What had not begun is the broker's again."""
+        for waiting in self._waiting.values():
+            waiting.clear()
+
+    def _extend(self) -> None:
+        self._extending = self._clock.callLater(self._lease / 3, self._extend)
+        waiting = [one.key for queue in self._waiting.values() for one in queue]
+        self.client.extend([*self._running, *waiting])
+
+
+def packed(found: list[Output]) -> tuple[list[Any], list[Any], list[Any]]:
+    """Outputs as the messages, flags and triggers of `wire.Settle`."""
+    messages, flags, triggers = [], [], []
+    for one in found:
+        match one:
+            case Message():
+                messages.append(_message(one))
+            case Flag():
+                flags.append([one.trigger, one.id, one.flag])
+            case Trigger():
+                triggers.append([one.name, one.id, list(one.flags), _message(one.action)])
+    return messages, flags, triggers
+
+
+def _message(one: Message) -> list[Any]:
+    return [one.type, one.payload, one.priority, one.delay, one.correlation]
