@@ -1,0 +1,1 @@
+"""The twistd plugins: options checked before anything starts, and the services they make."""

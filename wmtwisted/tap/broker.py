@@ -1,0 +1,141 @@
+"""The plugin `wmbroker`: the broker, and the page beside it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.interfaces import IListeningPort
+from twisted.logger import Logger
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from wmtwisted.broker.ledger import Ledger
+from wmtwisted.broker.protocol import BrokerFactory
+from wmtwisted.broker.service import Broker, Settings
+from wmtwisted.config import Config, load
+from wmtwisted.endpoint import Endpoint
+from wmtwisted.errors import ConfigError, WMError
+from wmtwisted.flow.spec import read_flow
+from wmtwisted.store.database import open_engine
+from wmtwisted.store.jobs import JobStore
+from wmtwisted.store.lock import StoreLock
+from wmtwisted.store.tables import Tables, create
+from wmtwisted.tap.pages import Pages
+from wmtwisted.tap.process import Orphan, Threads, end, quiet, refuse
+from wmtwisted.web.site import make_site
+
+
+class Options(usage.Options):
+    """The command line of `twistd wmbroker`."""
+
+    synopsis = "[--config FILE]"
+    longdesc = "The message broker: routes, queues and keeps every message, and serves the page."
+    optParameters = [  # noqa: RUF012 (Twisted's own form)
+        ["config", "c", "wm.toml", "The configuration file; `wm init` writes one."]
+    ]
+
+    def postOptions(self) -> None:
+        """Everything that can be refused is refused here, before the process detaches."""
+        try:
+            self.read: Config = load(self["config"])
+            self.flow = read_flow(self.read.flow.spec)
+            self.engine = open_engine(self.read.store.bus, "bus")
+            self.lock = StoreLock(self.engine, self.read.store.prefix, self.read.broker.name)
+            self.tables = Tables(self.read.store.prefix)
+            create(self.engine, self.tables)
+            self.engine.dispose()  # connections do not survive a fork
+        except WMError as error:
+            refuse(error)
+
+
+class BrokerService(MultiService):
+    """The broker with its threads and ports."""
+
+    log = Logger()
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+        self._options = options
+        config = options.read
+        self._writer = Threads(reactor, 1, "writer")
+        self._reader = Threads(reactor, 1, "reader")
+        self._rooms = Threads(reactor, 2, "pages")
+        for threads in (self._writer, self._reader, self._rooms, Orphan(reactor, reactor)):
+            threads.setServiceParent(self)
+        rules = config.broker
+        settings = Settings(rules.name, rules.window, rules.lease, rules.attempts, rules.backoff)
+        self.broker = Broker(
+            Ledger(options.engine, options.tables),
+            settings,
+            clock=reactor,
+            write=self._writer.run,
+            read=self._reader.run,
+            failed=self._failed,
+        )
+        self._ports: list[IListeningPort] = []
+
+    def _failed(self, failure: Failure) -> None:
+        end(self._reactor, failure.value)
+
+    def startService(self) -> None:
+        """Takes over the store, then listens."""
+        super().startService()
+        quiet()
+        started = self.broker.start()
+        # What is published before a component's first start waits for it.
+        for component in self._options.flow.components():
+            types = sorted(self._options.flow.consumes(component))
+            started.addCallback(lambda _, *args: self.broker.expect(*args), component, types)
+        started.addCallback(lambda _: self._listen())
+        started.addErrback(self._failed)
+
+    def _listen(self) -> Deferred[None]:
+        config = self._options.read
+        done = self._open(config.broker.listen, BrokerFactory(self.broker), "broker.listen")
+        page = config.web.listen
+        if page is not None:
+            store = JobStore(open_engine(config.store.jobs, "jobs"))
+            pages = Pages(self.broker, store, config, self._options.flow, self._rooms.run)
+            site = make_site(pages, self._reactor, hosts=config.web.hosts)
+            done.addCallback(lambda _: self._open(page, site, "web.listen"))
+            done.addCallback(lambda _: self.log.info("the page is at {url}", url=page.url))
+        return done
+
+    def _open(self, endpoint: Endpoint, factory: Any, key: str) -> Deferred[None]:
+        def listening(port: IListeningPort) -> None:
+            self._ports.append(port)
+            self.log.info("listening at {endpoint}", endpoint=str(endpoint))
+
+        def taken(failure: Failure) -> None:
+            why = getattr(failure.value, "socketError", failure.value)
+            reason = getattr(why, "strerror", None) or str(why)
+            raise ConfigError(
+                f"{key}: cannot listen at {endpoint}: {reason.lower()}",
+                f"stop what listens there, or choose another {key} in {self._options.read.path}",
+            ) from failure.value
+
+        listen = serverFromString(self._reactor, endpoint.server).listen
+        opened: Deferred[None] = maybeDeferred(listen, factory).addCallbacks(listening, taken)
+        return opened
+
+    def stopService(self) -> Deferred[Any]:
+        """Closes the ports, commits what was taken, and ends the threads."""
+        closed: Deferred[Any] = gatherResults(
+            [maybeDeferred(port.stopListening) for port in self._ports]
+        )
+        closed.addBoth(lambda _: self.broker.stop())
+        stop = super().stopService
+        closed.addBoth(lambda _: stop())
+        return closed.addBoth(lambda _: self._options.lock.release())
+
+
+def makeService(options: Options) -> IService:
+    """The broker's service."""
+    from twisted.internet import reactor
+
+    service: IService = BrokerService(options, reactor)
+    return service

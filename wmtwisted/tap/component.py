@@ -1,0 +1,130 @@
+"""The plugin `wmcomponent`: one process of one component."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import clientFromString
+from twisted.python import usage
+from twisted.python.failure import Failure
+
+from wmtwisted.client.client import Client, Interests
+from wmtwisted.component.component import Component, Context
+from wmtwisted.component.harness import Harness
+from wmtwisted.config import Config, load
+from wmtwisted.errors import ConfigError, WMError
+from wmtwisted.flow.conform import mismatch
+from wmtwisted.flow.spec import read_flow
+from wmtwisted.tap.process import Orphan, Threads, end, quiet, refuse
+
+
+class Options(usage.Options):
+    """The command line of `twistd wmcomponent`."""
+
+    synopsis = "[--config FILE] --component NAME"
+    longdesc = "One process of one component: it handles the messages the flow sends it."
+    optParameters = [  # noqa: RUF012 (Twisted's own form)
+        ["config", "c", "wm.toml", "The configuration file; `wm init` writes one."],
+        ["component", "n", "", "The component's name in the configuration."],
+    ]
+
+    def postOptions(self) -> None:
+        """Everything that can be refused is refused here, before the process detaches."""
+        try:
+            self.read: Config = load(self["config"])
+            if not self["component"]:
+                names = ", ".join(self.read.components)
+                raise ConfigError("no component is named", f"add --component with one of: {names}")
+            self.component = find(self.read, self["component"])
+        except WMError as error:
+            refuse(error)
+
+
+def find(config: Config, name: str) -> type[Component]:
+    """The class of component `name` of a configuration, checked against the flow.
+
+    Raises ConfigError when its class cannot be had, or does not do what the flow says.
+    """
+    path = config.component(name).class_
+    module, _, attribute = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"components.{name}.class: {path!r} cannot be imported: {error}"
+        ) from error
+    if not isinstance(found, type) or not issubclass(found, Component):
+        raise ConfigError(f"components.{name}.class: {path!r} is no Component")
+    try:
+        differences = mismatch(
+            read_flow(config.flow.spec), name, found.consumes(), found.publishes()
+        )
+    except ValueError as error:
+        raise ConfigError(f"components.{name}.class: {error}") from error
+    if differences:
+        lines = "".join(f"\n  {line}" for line in differences)
+        raise ConfigError(
+            f"{name} ({path}) does not do what the flow says:{lines}",
+            f"change the component, or {config.flow.spec}",
+        )
+    return found
+
+
+class ComponentService(MultiService):
+    """A component with its threads."""
+
+    def __init__(self, options: Options, reactor: Any) -> None:
+        super().__init__()
+        self._reactor = reactor
+        config, name = options.read, options["component"]
+        settings = config.component(name)
+        handlers = options.component.handlers().values()
+        threads = sum(one.threads or settings.threads for one in handlers if not one.coroutine)
+        self._threads = Threads(reactor, max(2, threads), name)
+        self._threads.setServiceParent(self)
+        Orphan(reactor, reactor).setServiceParent(self)
+
+        def connect(interests: Interests) -> Client:
+            endpoint = clientFromString(reactor, config.broker.listen.client)
+            return Client(
+                endpoint,
+                name,
+                clock=reactor,
+                interests=interests,
+                refused=lambda error: end(reactor, error),
+            )
+
+        context = Context(name, config, reactor, self._threads.run)
+        self.harness = Harness(
+            options.component(context),
+            connect,
+            threads=settings.threads,
+            prefetch=settings.prefetch,
+            lease=config.broker.lease,
+            failed=self._failed,
+        )
+
+    def _failed(self, failure: Failure) -> None:
+        end(self._reactor, failure.value)
+
+    def startService(self) -> None:
+        """Starts the threads, then the component."""
+        super().startService()
+        quiet()
+        self.harness.startService()
+
+    def stopService(self) -> Deferred[Any]:
+        """Lets what runs come to its end, then ends the threads."""
+        stop = super().stopService
+        return self.harness.stopService().addBoth(lambda _: stop())
+
+
+def makeService(options: Options) -> IService:
+    """The component's service."""
+    from twisted.internet import reactor
+
+    service: IService = ComponentService(options, reactor)
+    return service
