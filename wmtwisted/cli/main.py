@@ -27,8 +27,14 @@ COMMANDS = {
     "job": ("wmtwisted.cli.job:job", "List jobs, show one's history and its log."),
     "queue": ("wmtwisted.cli.queue:queue", "See what waits for each component."),
     "message": ("wmtwisted.cli.message:message", "Publish a message, watch them go by."),
-    "replay": ("wmtwisted.cli.replay:replay", "Give a component messages of the past again."),
-    "verify": ("wmtwisted.cli.verify:verify", "Prove that the store has lost nothing."),
+    "replay": (
+        "wmtwisted.cli.replay:replay",
+        "Queue stored messages once more for a component, in their order.",
+    ),
+    "verify": (
+        "wmtwisted.cli.verify:verify",
+        "Check every message and every delivery of the bus' store.",
+    ),
     "config": ("wmtwisted.cli.config:config", "Check the configuration and show it."),
 }
 

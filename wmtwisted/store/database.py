@@ -168,5 +168,8 @@ def read(
     **kwargs: P.kwargs,
 ) -> T:
     """`function(connection, ...)` on one snapshot, without taking the write lock."""
-    with engine.connect().execution_options(read_only=True) as connection:
+    options: dict[str, Any] = {"read_only": True}
+    if engine.dialect.name != "sqlite":
+        options["isolation_level"] = "REPEATABLE READ"
+    with engine.connect().execution_options(**options) as connection:
         return function(connection, *args, **kwargs)

@@ -41,6 +41,8 @@ class Filter:
     until: float = 0.0
     #: Only those that this component never settled and does not have.
     lost: bool = False
+    #: The last `limit` of them instead of the first.
+    newest: bool = False
 
 
 @frozen
@@ -80,7 +82,7 @@ def records(connection: Connection, tables: Tables, wanted: Filter) -> list[Reco
         )
         .select_from(message.outerjoin(origin, message.c.origin == origin.c.id))
         .where(message.c.id > wanted.after)
-        .order_by(message.c.id)
+        .order_by(message.c.id.desc() if wanted.newest else message.c.id)
         .limit(wanted.limit)
     )
     if wanted.type:
@@ -101,9 +103,10 @@ def records(connection: Connection, tables: Tables, wanted: Filter) -> list[Reco
         query = query.where(message.c.id >= first_id(connection, tables, wanted.since))
     if wanted.until:
         query = query.where(message.c.id < first_id(connection, tables, wanted.until))
-    return [
+    found = [
         Record(Stored(*row[:8]), row[8], parse_routes(row[9])) for row in connection.execute(query)
     ]
+    return found[::-1] if wanted.newest else found
 
 
 def _number(text: str) -> int:

@@ -215,6 +215,15 @@ def create(engine: Engine, tables: Tables) -> None:
             )
 
 
+def require(engine: Engine, tables: Tables) -> None:
+    """Raises StoreError unless the tables are there, in the layout of this version."""
+    if not inspect(engine).has_table(tables.version.name):
+        raise StoreError(
+            f"there are no tables {tables.prefix}* in the store", "start the broker once: `wm up`"
+        )
+    create(engine, tables)
+
+
 def create_queue(connection: Connection, table: Table) -> None:
     """Makes one component's queue table when it is not there."""
     if not inspect(connection).has_table(table.name):
