@@ -1,0 +1,1 @@
+"""How fast the bus is: `make bench`, or `python -m benchmarks --help`."""
