@@ -53,6 +53,8 @@ class End:
         self.out = bytearray()
         self.closing = False
         self.lost = False
+        #: The peer reads nothing, as a stopped process does.
+        self.stuck = False
 
     def write(self, data: bytes) -> None:
         if not self.closing:
@@ -76,7 +78,7 @@ class End:
 
     def carry(self) -> bool:
         """Gives the peer what was written; False when there was nothing."""
-        if not self.out or self.lost:
+        if not self.out or self.lost or self.stuck:
             return False
         data, self.out = bytes(self.out), bytearray()
         self.peer.protocol.dataReceived(data)

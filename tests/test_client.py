@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -352,10 +351,6 @@ def test_a_broker_that_is_away_is_mentioned_once_in_a_while(bus: Bus) -> None:
 # Receiving -----------------------------------------------------------------------------------
 
 
-def receiver(bus: Bus, credit: int = 10) -> Iterator[Any]:
-    raise NotImplementedError
-
-
 def test_deliveries_come_up_to_the_credit_and_settles_go_together(bus: Bus) -> None:
     got: list[Delivery] = []
     client = bus.client("Worker", interests=Interests((("Work", 0),), 3, got.extend))
@@ -553,14 +548,54 @@ def test_a_key_is_settled_once(bus: Bus) -> None:
     assert bus.dead() == []
 
 
-def test_a_peer_that_does_not_answer_pings_is_disconnected(bus: Bus) -> None:
-    raw = worker(bus)
-    other = bus.raw("Worker", "b2")
+def test_a_stuck_peer_is_disconnected_and_its_messages_go_to_another(bus: Bus) -> None:
+    stuck, other = worker(bus), bus.raw("Worker", "b2")
     other.attach("Work")
-    raw.session.ping = lambda: Deferred()  # type: ignore[method-assign]
-    raw.session.locateResponder = lambda name: None if name == b"Ping" else None  # type: ignore[method-assign]
-    bus.advance(41)
+    stuck.end.peer.stuck = True
+    bus.advance(45)
+    assert stuck.lost
     assert not other.lost
+    assert [(one.attempt, one.reason) for one in other.deliveries] == [(2, "lost")] * 3
+    assert [one.key for one in other.deliveries] == [one.key for one in stuck.deliveries]
+
+
+def test_a_lease_that_runs_out(tmp_path: Path) -> None:
+    bus = Bus(tmp_path, lease=10.0)
+    first = worker(bus)
+    kept, lost = first.deliveries[0].key, [one.key for one in first.deliveries[1:]]
+    bus.advance(6)
+    first(wire.Extend, keys=wire.pack([kept]))
+    second = bus.raw("Worker", "b2")
+    second.attach("Work", credit=50)
+    bus.advance(6)
+    again = [one for one in (*first.deliveries[3:], *second.deliveries)]
+    assert {one.key for one in again} == set(lost)
+    assert {(one.attempt, one.reason) for one in again} == {(2, "lease")}
+    # It is not the first one's to settle any more, unless it was given to it again.
+    mine = [one.key for one in first.deliveries[3:]]
+    assert first.settle([kept, *lost]) == [key for key in lost if key not in mine]
+
+
+@pytest.mark.parametrize("keys", [5, ["a"], [[1]], {"a": 1}], ids=repr)
+def test_an_extend_that_is_none(bus: Bus, keys: Any) -> None:
+    raw = worker(bus)
+    with pytest.raises(Refused):
+        raw(wire.Extend, keys=wire.pack(keys))
+    assert not raw.lost
+
+
+@pytest.mark.parametrize("interests", [5, [5], [["A"]], [[["A"], 0]], [["A", 7]], {"a": 1}], ids=repr)
+def test_interests_that_are_none(bus: Bus, interests: Any) -> None:
+    raw = bus.raw("Worker")
+    with pytest.raises(Refused):
+        raw(wire.Attach, interests=wire.pack(interests), credit=5)
+    raw.attach("Work")
+
+
+@pytest.mark.parametrize("credit", [0, -1, 100_001])
+def test_a_credit_that_is_none(bus: Bus, credit: int) -> None:
+    with pytest.raises(Refused, match="is not 1 to 100,000"):
+        bus.raw("Worker").attach("Work", credit=credit)
 
 
 def test_a_component_name_that_cannot_be_one(bus: Bus) -> None:

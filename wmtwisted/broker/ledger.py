@@ -6,7 +6,10 @@ sequence number of every lane, the next message id, and the highest number seen 
 
 from __future__ import annotations
 
-from attrs import define
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from attrs import define, evolve
 from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import IntegrityError
 
@@ -20,16 +23,22 @@ from wmtwisted.store import state
 from wmtwisted.store.database import run
 from wmtwisted.store.messages import MessageStore, Range, Stored, checksum
 from wmtwisted.store.state import FlagRow, TriggerRow
-from wmtwisted.store.tables import Tables, check_component
+from wmtwisted.store.tables import Tables, check_component, create_queue
 from wmtwisted.wire import MAX_PAYLOAD
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: Rows, and seconds, after which the buffers are emptied.
 FLUSH_ROWS = 5000
 FLUSH_SECONDS = 1.0
 
-#: A message has at most this many outputs: their numbers are the input's id times this, plus an
-#: index, so that a handler that runs twice makes the same ids.
+#: A message has fewer outputs: their numbers are the input's id times this, plus an index, so that
+#: a handler that runs twice makes the same ids. The highest index is for what triggers publish.
 OUTPUTS = 1 << 16
+
+#: Origins whose ids are kept in memory: each start of each program that publishes is one.
+ORIGINS = 10_000
 
 
 @define
@@ -59,10 +68,14 @@ class Ledger:
         self.tables = tables
         self.store = MessageStore(tables, engine.dialect)
         self.router = Router()
+        #: The longest payload that the store takes, in bytes.
+        self.max_payload = MAX_PAYLOAD
         self._components: dict[str, _Component] = {}
         self._origins: dict[str, _Origin] = {}
         self._next_message = 1
         self._token = ""
+        #: How many writes were committed since the store was taken over.
+        self._beat = 0
         self._unflushed: list[Range] = []
         self._rows = 0
         self._flushed = 0.0
@@ -77,21 +90,22 @@ class Ledger:
         return run(self.engine, self._open, name)
 
     def _open(self, connection: Connection, name: str) -> dict[str, dict[int, tuple[int, int]]]:
-        self._token = state.seize(connection, self.tables, name)
+        self._token, self._beat = state.seize(connection, self.tables, name), 0
+        self.max_payload = min(MAX_PAYLOAD, state.max_payload(connection))
         message = self.tables.message
         self._next_message = 1 + (connection.execute(select(func.max(message.c.id))).scalar() or 0)
         self._components.clear()
         self._origins.clear()
-        young = self.tables.buffer_in
         names = {}
         for row in state.components(connection, self.tables):
             names[row.id] = row.name
             mine = _Component(row.id, row.name, list(row.next), [1, 1], [1, 1])
             for lane in (0, 1):
-                top = select(func.max(young.c.seq)).where(
-                    young.c.component == row.id, young.c.lane == lane
-                )
-                mine.next[lane] = max(mine.next[lane], 1 + (connection.execute(top).scalar() or 0))
+                # What came since the last flush is in the one, or went on to the other.
+                for table in (self.tables.buffer_in, self.tables.dead):
+                    here = (table.c.component == row.id, table.c.lane == lane)
+                    top = connection.execute(select(func.max(table.c.seq)).where(*here)).scalar()
+                    mine.next[lane] = max(mine.next[lane], 1 + (top or 0))
                 mine.moved[lane] = row.next[lane]
             self._components[row.name] = mine
         interests: dict[int, list[tuple[str, int]]] = {id: [] for id in names}
@@ -127,11 +141,15 @@ class Ledger:
             _check_type(type)
             if lane not in (0, 1):
                 raise Refused("bad-message", f"lane {lane!r} of {type!r} is not 0 or 1")
-        if self.router.interests(name) == dict(interests) and name in self._components:
+        wanted = list(dict(interests).items())
+        if name not in self._components:
+            # Making a table ends a transaction on MariaDB, so it has one of its own.
+            run(self.engine, create_queue, self.tables.queue(name))
+        elif self.router.interests(name) == dict(wanted):
             return
-        id = run(self.engine, self._attach, name, interests)
+        id = self.write(self._attach, name, wanted)
         self._components.setdefault(name, _Component(id, name, [1, 1], [1, 1], [1, 1]))
-        self.router.express(name, interests)
+        self.router.express(name, wanted)
 
     def expect(self, name: str, types: list[str]) -> None:
         """Makes sure that a component gets these, before its first process has ever attached."""
@@ -139,7 +157,6 @@ class Ledger:
         self.attach(name, [*known.items(), *((type, 0) for type in types if type not in known)])
 
     def _attach(self, connection: Connection, name: str, wanted: list[tuple[str, int]]) -> int:
-        self.fence(connection)
         known = self._components.get(name)
         id = known.id if known else len(self._components) + 1
         if known is None:
@@ -151,28 +168,18 @@ class Ledger:
 
     def apply(self, batch: Batch, now: float) -> Applied:
         """Commits `batch`. When it raises, nothing of it is known to be stored."""
-        before = (
-            self._next_message,
-            {name: list(one.next) for name, one in self._components.items()},
-            {name: one.highest for name, one in self._origins.items()},
-        )
-
-        def again(connection: Connection, careful: bool) -> Applied:
-            self._next_message = before[0]
-            for name, numbers in before[1].items():
-                self._components[name].next = list(numbers)
-            for name in list(self._origins):
-                if name in before[2]:
-                    self._origins[name].highest = before[2][name]
-                else:
-                    del self._origins[name]
-            return _Commit(self, connection, now, careful).apply(batch)
-
         try:
-            return run(self.engine, again, False)
+            commit = self.write(self._apply, batch, now, False)
         except IntegrityError:
             # Something that looked new was stored: look each one up.
-            return run(self.engine, again, True)
+            commit = self.write(self._apply, batch, now, True)
+        commit.keep()
+        return commit.applied
+
+    def _apply(self, connection: Connection, batch: Batch, now: float, careful: bool) -> _Commit:
+        commit = _Commit(self, connection, now, careful)
+        commit.apply(batch)
+        return commit
 
     def flush_due(self, now: float) -> bool:
         """Whether the buffers should be emptied."""
@@ -180,7 +187,7 @@ class Ledger:
 
     def flush(self, now: float) -> None:
         """Moves what is settled into the history, and what is not into the queue tables."""
-        run(self.engine, self._flush)
+        self.write(self._flush)
         self._unflushed = []
         for mine in self._components.values():
             mine.moved, mine.mark = mine.mark, list(mine.next)
@@ -189,7 +196,6 @@ class Ledger:
         self._flushed = now
 
     def _flush(self, connection: Connection) -> None:
-        self.fence(connection)
         names = {one.id: one.name for one in self._components.values()}
         moved = {
             (one.id, lane): one.moved[lane] for one in self._components.values() for lane in (0, 1)
@@ -214,16 +220,35 @@ class Ledger:
         """Moves deliveries that cannot be given to anyone to the dead letters."""
 
         def write(connection: Connection) -> None:
-            self.fence(connection)
             mine = self._components[name]
             rows = [(one.key & 1, one.key >> 1, one.attempt, reason) for one in entries]
             self.store.bury(connection, mine.id, name, rows, now)
 
-        run(self.engine, write)
+        self.write(write)
 
-    def fence(self, connection: Connection) -> None:
-        """The first statement of every write; raises StoreError when another broker took over."""
-        state.fence(connection, self.tables, self._token)
+    def write(
+        self,
+        function: Callable[Concatenate[Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """`function(connection, ...)` in one transaction, committed once and by this broker alone.
+
+        Raises StoreError when another broker took over, and when a commit that failed was done.
+        """
+
+        def fenced(connection: Connection) -> T:
+            state.fence(connection, self.tables, self._token, self._beat)
+            return function(connection, *args, **kwargs)
+
+        result = run(self.engine, fenced)
+        self._beat += 1
+        return result
+
+    @property
+    def last_message(self) -> int:
+        """The id of the newest message."""
+        return self._next_message - 1
 
     def next_seq(self, name: str, lane: int) -> int:
         """The next sequence number of a lane; `took` says that some are committed."""
@@ -242,7 +267,10 @@ class Ledger:
 
 
 class _Commit:
-    """The rows of one commit, while they are collected."""
+    """The rows of one commit, while they are collected, and the numbers it took.
+
+    The ledger learns of them in `keep`, when they are stored.
+    """
 
     def __init__(self, ledger: Ledger, connection: Connection, now: float, careful: bool) -> None:
         #: Look every message up before it is inserted, also those that must be new.
@@ -251,13 +279,20 @@ class _Commit:
         self.connection = connection
         self.now = now
         self.applied = Applied()
-        self.messages: list[tuple[object, ...]] = []
+        self.messages: list[tuple[Any, ...]] = []
         self.deliveries: list[tuple[object, ...]] = []
         self.ranges: list[Range] = []
+        self.next_message = ledger._next_message
+        #: By component, the next sequence numbers of its lanes.
+        self.next: dict[str, list[int]] = {}
+        self.origins: dict[str, _Origin] = {}
+        #: Type and payload by (origin, number), of the first `_indexed` messages of this commit.
+        self.seen: dict[tuple[object, object], tuple[str, bytes]] = {}
+        self.indexed = 0
 
-    def apply(self, batch: Batch) -> Applied:
+    def apply(self, batch: Batch) -> None:
+        """Writes everything."""
         ledger, connection = self.ledger, self.connection
-        ledger.fence(connection)
         for submission in batch.submissions:
             self.applied.results.append(self._publish(submission.origin, submission.items))
         for settlement in batch.settlements:
@@ -269,30 +304,46 @@ class _Commit:
             ledger.store.insert_deliveries(connection, self.deliveries)
         if self.ranges:
             ledger.store.insert_ranges(connection, self.ranges)
+
+    def keep(self) -> None:
+        """Tells the ledger; after the commit."""
+        ledger = self.ledger
+        ledger._next_message = self.next_message
+        for component, numbers in self.next.items():
+            ledger._components[component].next = numbers
+        if len(ledger._origins) > ORIGINS:
+            ledger._origins.clear()
+        ledger._origins.update(self.origins)
         ledger._unflushed += self.ranges
         ledger._rows += len(self.messages) + len(self.deliveries) + len(self.ranges)
-        return self.applied
 
     # Publishing -----------------------------------------------------------------------------
 
     def _origin(self, name: str) -> _Origin:
-        origin = self.ledger._origins.get(name)
+        origin = self.origins.get(name)
         if origin is None:
-            origin = _Origin(*state.origin(self.connection, self.ledger.tables, name))
-            self.ledger._origins[name] = origin
+            known = self.ledger._origins.get(name)
+            if known is None:
+                known = _Origin(*state.origin(self.connection, self.ledger.tables, name))
+            origin = self.origins[name] = evolve(known)
         return origin
 
     def _publish(self, name: str, items: list[Item], *, new: bool = False) -> list[Result]:
         """Accepts what is not stored yet; `new` says that nothing of it can be."""
-        origin = self._origin(name)
-        known = {} if new and not self.careful else self._known(origin, items)
-        results: list[Result] = []
+        origin, most = self._origin(name), self.ledger.max_payload
+        checked: list[_Parts | list[str]] = []
         for item in items:
             try:
-                number, type, payload, priority, delay, chain = check_item(item)
+                checked.append(check_item(item, most))
             except Refused as refused:
-                results.append([refused.code, str(refused)])
+                checked.append([refused.code, str(refused)])
+        known = {} if new and not self.careful else self._known(origin, checked)
+        results: list[Result] = []
+        for parts in checked:
+            if isinstance(parts, list):
+                results.append(parts)
                 continue
+            number, type, payload, priority, delay, chain = parts
             if (stored := known.get(number)) is not None:
                 results.append(-1 if stored == (type, payload) else _conflict(name, number))
                 continue
@@ -303,23 +354,25 @@ class _Commit:
             known[number] = (type, payload)
         return results
 
-    def _known(self, origin: _Origin, items: list[Item]) -> dict[int, tuple[str, bytes]]:
-        """Those of the items that may be stored already: resent ones, so mostly none."""
+    def _known(
+        self, origin: _Origin, checked: list[_Parts | list[str]]
+    ) -> dict[int, tuple[str, bytes]]:
+        """Those of the messages that may be stored already: resent ones, so mostly none."""
         numbers = [
-            item[0]
-            for item in items
-            if item and isinstance(item[0], int) and (self.careful or item[0] <= origin.highest)
+            parts[0]
+            for parts in checked
+            if isinstance(parts, tuple) and (self.careful or parts[0] <= origin.highest)
         ]
         if not numbers:
             return {}
         known = self.ledger.store.find(self.connection, origin.id, numbers)
-        if self.messages:  # this very commit may have them, not inserted yet
-            wanted = set(numbers)
-            known.update(
-                (int(str(row[2])), (str(row[3]), row[10]))  # type: ignore[misc]
-                for row in self.messages
-                if row[1] == origin.id and row[2] in wanted
-            )
+        # This very commit may have them, not inserted yet.
+        for row in self.messages[self.indexed :]:
+            self.seen[row[1], row[2]] = (row[3], row[10])
+        self.indexed = len(self.messages)
+        for number in numbers:
+            if (seen := self.seen.get((origin.id, number))) is not None:
+                known[number] = seen
         return known
 
     def _accept(
@@ -334,15 +387,18 @@ class _Commit:
         chain: str,
     ) -> int:
         ledger, applied, now = self.ledger, self.applied, self.now
-        id = ledger._next_message
-        ledger._next_message = id + 1
+        id = self.next_message
+        self.next_message = id + 1
         stored = Stored(id, name, number, type, payload, priority, now, chain)
         places = []
         targets = ledger.router.route(type, priority)
         for component, lane in targets:
             mine = ledger._components[component]
-            seq = mine.next[lane]
-            mine.next[lane] = seq + 1
+            numbers = self.next.get(component)
+            if numbers is None:
+                numbers = self.next[component] = list(mine.next)
+            seq = numbers[lane]
+            numbers[lane] = seq + 1
             places.append(f"{mine.id}:{lane}:{seq}")
             self.deliveries.append((mine.id, lane, seq, id, due, 0, 0))
             entry = Entry(seq * 2 + lane, stored, due)
@@ -440,14 +496,20 @@ class _Commit:
         self._save_barriers(barriers)
 
     def _fire(self, trigger: str, barrier: Barrier) -> None:
-        """Publishes a trigger's action, under its name; as it fires once, any new id will do."""
+        """Publishes a trigger's action, under its name.
+
+        As it fires once, any new number will do; this one is no output's of a component that has
+        the trigger's name.
+        """
         action = barrier.action
         if action is None:
             raise StoreError(f"trigger {trigger!r} fired without an action")
         chain = action.correlation or barrier.chain
-        number = self.ledger._next_message
+        number = self.next_message * OUTPUTS + OUTPUTS - 1
         item = [number, action.type, action.payload, action.priority, action.delay, chain]
-        self._publish(trigger, [item], new=True)
+        (result,) = self._publish(trigger, [item], new=True)
+        if isinstance(result, list) or result < 0:
+            raise StoreError(f"the action of trigger {trigger!r} was refused: {result}")
 
     def _load_barriers(self, keys: set[tuple[str, str]]) -> dict[tuple[str, str], Barrier]:
         rows, flags = state.triggers(self.connection, self.ledger.tables, sorted(keys))
@@ -514,7 +576,11 @@ def ranges(component: int, keys: list[int], now: float) -> list[Range]:
     return found
 
 
-def check_item(item: Item) -> tuple[int, str, bytes, int, float, str]:
+#: number, type, payload, priority, delay, chain
+_Parts = tuple[int, str, bytes, int, float, str]
+
+
+def check_item(item: Item, most: int = MAX_PAYLOAD) -> _Parts:
     """A published message's parts. Raises Refused when one of them cannot be."""
     try:
         number, type, payload, priority, delay, chain = item
@@ -525,10 +591,10 @@ def check_item(item: Item) -> tuple[int, str, bytes, int, float, str]:
     _check_type(type)
     if not isinstance(payload, bytes):
         raise Refused("bad-message", f"the payload of {type!r} is not bytes")
-    if len(payload) > MAX_PAYLOAD:
+    if len(payload) > most:
         raise Refused(
             "too-large",
-            f"the payload of {type!r} has {len(payload):,} bytes, the most is {MAX_PAYLOAD:,}",
+            f"the payload of {type!r} has {len(payload):,} bytes, the most is {most:,}",
         )
     if priority not in (0, 1):
         raise Refused("bad-message", f"priority {priority!r} of {type!r} is not 0 or 1")
@@ -542,9 +608,17 @@ def check_item(item: Item) -> tuple[int, str, bytes, int, float, str]:
     return number, type, payload, priority, delay, chain
 
 
+def is_name(value: object, most: int = 190) -> bool:
+    """Whether `value` is text that can be a key in every database; some pad keys with spaces."""
+    return isinstance(value, str) and 0 < len(value) <= most and value[-1] != " "
+
+
 def _check_type(type: object) -> None:
-    if not isinstance(type, str) or not 0 < len(type) <= 190 or not type.isprintable():
-        raise Refused("bad-message", f"message type {str(type)[:60]!r} is not 1 to 190 characters")
+    if not isinstance(type, str) or not is_name(type) or not type.isprintable():
+        raise Refused(
+            "bad-message",
+            f"message type {str(type)[:60]!r} is not 1 to 190 characters, the last no space",
+        )
 
 
 def _conflict(name: str, number: int) -> list[str]:

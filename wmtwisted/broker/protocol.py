@@ -28,6 +28,12 @@ PING_SECONDS = 20.0
 #: The most records one History answers.
 MAX_RECORDS = 1000
 
+#: The longest reason of a retry or a dead letter, in characters.
+MAX_REASON = 2000
+
+#: The longest delay of a retry, in seconds.
+MAX_DELAY = 10 * 365 * 86400.0
+
 
 def _refusing(function: Callable[P, Any]) -> Callable[P, Deferred[Any]]:
     """Sends our refusals to the peer; anything else is a bug and closes the connection."""
@@ -58,6 +64,7 @@ class BrokerProtocol(AMP):
         self.name = ""
         self._origin = ""
         self._attached: Attached | None = None
+        self._attaching = False
         self._gone = False
         self._ping: IDelayedCall | None = None
         self._answered = True
@@ -105,6 +112,8 @@ class BrokerProtocol(AMP):
     @wire.Hello.responder
     @_refusing
     def hello(self, name: str, boot: str, version: int) -> dict[str, Any]:
+        if self.name:
+            raise Refused("bad-message", f"{self.name} has said Hello already")
         if version != wire.VERSION:
             raise Refused(
                 "version", f"the peer speaks version {version}, this broker {wire.VERSION}"
@@ -119,11 +128,19 @@ class BrokerProtocol(AMP):
     @_refusing
     def attach(self, interests: bytes, credit: int) -> Deferred[dict[str, Any]]:
         self._known()
-        if self._attached is not None:
+        if self._attaching or self._attached is not None:
             raise Refused("bad-message", f"{self.name} is attached already")
         if not 0 < credit <= 100_000:
             raise Refused("bad-message", f"credit {credit} is not 1 to 100,000")
-        wanted = [(type, lane) for type, lane in wire.unpack(interests)]
+        try:
+            wanted = [(type, lane) for type, lane in wire.unpack(interests)]
+        except (TypeError, ValueError):
+            raise Refused("bad-message", "interests are pairs of a type and a lane") from None
+        self._attaching = True
+
+        def ended(result: Any) -> Any:
+            self._attaching = False
+            return result
 
         def attached(mine: Attached) -> dict[str, Any]:
             if self._gone:
@@ -134,7 +151,7 @@ class BrokerProtocol(AMP):
             return {"waiting": self.broker.queues[self.name].depth}
 
         done = self.broker.attach(self.name, wanted, credit, self._deliver)
-        return done.addCallback(attached)
+        return done.addBoth(ended).addCallback(attached)
 
     def _deliver(self, entries: list[Entry]) -> None:
         batch = []
@@ -163,21 +180,24 @@ class BrokerProtocol(AMP):
     def publish(self, batch: bytes) -> Deferred[dict[str, Any]]:
         self._known()
         items = wire.unpack(batch)
-        if not isinstance(items, list):
-            raise Refused("bad-message", "a publish is a list of messages")
+        if not isinstance(items, list) or not all(isinstance(one, list) for one in items):
+            raise Refused("bad-message", "a publish is a list of messages, each a list")
         done = self.broker.publish(self._origin, items)
         return done.addCallback(lambda results: {"results": wire.pack(results)})
 
     @wire.Settle.responder
     @_refusing
     def settle(self, batch: bytes) -> Deferred[dict[str, Any]]:
-        done = self.broker.settle(self._consumer(), wire.unpack(batch))
+        done = self.broker.settle(self._consumer(), check_outcomes(wire.unpack(batch)))
         return done.addCallback(lambda stale: {"stale": wire.pack(stale)})
 
     @wire.Extend.responder
     @_refusing
     def extend(self, keys: bytes) -> dict[str, Any]:
-        self.broker.extend(self._consumer(), wire.unpack(keys))
+        attached, held = self._consumer(), wire.unpack(keys)
+        if not _all_of(int, held):
+            raise Refused("bad-message", "an extend is a list of keys")
+        self.broker.extend(attached, held)
         return {}
 
     @wire.Ping.responder
@@ -210,6 +230,40 @@ class BrokerProtocol(AMP):
         replays = self.broker.replays
         done = replays.plan(wanted) if dry_run else replays.start(wanted)
         return done.addCallback(lambda answer: {"answer": wire.pack(answer)})
+
+
+def check_outcomes(outcomes: object) -> list[Any]:
+    """The four parts of a `wire.Settle`, which is looked at as a whole before any lease is ended.
+
+    What handlers returned, inside `finished`, is the broker's to judge. Raises Refused.
+    """
+    match outcomes:
+        case [done, list(finished), list(retry), list(failed)] if _all_of(int, done):
+            try:
+                fine = (
+                    all(_all_of(int, [key]) and _all_of(list, rows) for key, *rows in finished)
+                    and all(len(row) == 4 for row in finished)
+                    and all(_all_of(int, [key]) and _is_delay(delay) for key, delay, _ in retry)
+                    and all(_all_of(int, [key]) for key, _ in failed)
+                    and _all_of(str, [row[-1] for row in (*retry, *failed)])
+                )
+            except (TypeError, ValueError):
+                fine = False
+            if fine:
+                # A reason is for people, and its column has an end.
+                told = ([*row[:-1], row[-1][:MAX_REASON]] for row in retry)
+                why = ([key, reason[:MAX_REASON]] for key, reason in failed)
+                return [done, finished, list(told), list(why)]
+    raise Refused("bad-message", "a settle has not the four parts of Settle")
+
+
+def _all_of(kind: type, values: object) -> bool:
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _is_delay(value: object) -> bool:
+    # nan is neither
+    return value is None or (type(value) in (int, float) and 0 <= value <= MAX_DELAY)  # type: ignore[operator]
 
 
 class BrokerFactory(Factory):

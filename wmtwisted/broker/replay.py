@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, evolve
+from attrs import asdict, evolve, fields
 from sqlalchemy import Connection, func, insert, select, update
 from twisted.internet.defer import Deferred
 
@@ -94,7 +94,6 @@ def begin(ledger: Ledger, wanted: Filter, now: float) -> int:
     """Stores a replay's filter and bounds; on the writer's thread."""
 
     def write(connection: Connection) -> int:
-        ledger.fence(connection)
         table = ledger.tables.replay
         id = 1 + (connection.execute(select(func.max(table.c.id))).scalar() or 0)
         low, upto = _bounds(connection, ledger, wanted)
@@ -112,7 +111,7 @@ def begin(ledger: Ledger, wanted: Filter, now: float) -> int:
         return id
 
     component = ledger.component_id(wanted.component)
-    return run(ledger.engine, write)
+    return ledger.write(write)
 
 
 def unfinished(ledger: Ledger) -> list[tuple[int, str]]:
@@ -130,7 +129,6 @@ def forward(ledger: Ledger, id: int, now: float) -> tuple[list[Entry], int, bool
     """One step: the new deliveries, how many there were in all so far, and whether more follow."""
 
     def write(connection: Connection) -> tuple[list[tuple[int, Stored]], int, bool]:
-        ledger.fence(connection)
         table = ledger.tables.replay
         row = connection.execute(select(table).where(table.c.id == id)).one()
         so_far = int(row._mapping["count"])  # row.count is the tuple's method
@@ -155,7 +153,7 @@ def forward(ledger: Ledger, id: int, now: float) -> tuple[list[Entry], int, bool
 
     name = run(ledger.engine, component)
     first = ledger.next_seq(name, NORMAL)
-    placed, count, more = run(ledger.engine, write)
+    placed, count, more = ledger.write(write)
     ledger.took(name, NORMAL, len(placed))
     entries = [
         Entry(seq * 2 + NORMAL, stored, reason="replay", replay=id) for seq, stored in placed
@@ -183,6 +181,13 @@ def _look(
 def parse(filter: object) -> Filter:
     """A filter as it crossed the wire. Raises Refused when it is none."""
     try:
-        return Filter(**filter)  # type: ignore[arg-type]
+        wanted = Filter(**filter)  # type: ignore[arg-type]
     except TypeError as error:
         raise Refused("bad-message", f"not a filter: {error}") from None
+    for part in fields(Filter):
+        value, kind = getattr(wanted, part.name), type(part.default)
+        good = type(value) is kind or (kind is float and type(value) is int)
+        # not (value >= 0) refuses nan as well
+        if not good or (kind in (int, float) and not 0 <= value < 1 << 62):
+            raise Refused("bad-message", f"not a filter: {part.name} cannot be {value!r:.60}")
+    return wanted

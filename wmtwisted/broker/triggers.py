@@ -29,15 +29,17 @@ class Barrier:
         """Waits for the trigger's flags; those set early count. True when that fires it.
 
         Declaring again while it is pending adds flags and replaces the action, and after it fired
-        changes nothing, so that a handler may run twice.
+        changes nothing, so that a handler may run twice. An action's own correlation goes before
+        `chain`.
         """
         if self.state == "fired":
             return False
         for flag in trigger.flags:
             self.flags.setdefault(flag, None)
         self.action = trigger.action
+        self.chain = trigger.action.correlation or self.chain or chain
         if self.state != "pending":
-            self.state, self.chain, self.declared = "pending", chain, now
+            self.state, self.declared = "pending", now
         return self._check(now)
 
     def set(self, flag: str, source: str, now: float) -> bool:

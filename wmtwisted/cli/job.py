@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -106,28 +105,17 @@ def show(config: Config, key: str, as_json: bool) -> None:
 def log(config: Config, key: str, stream: str | None) -> None:
     """Print what the last try of JOB, an id or a name, wrote."""
     from wmtwisted.errors import NotFound
+    from wmtwisted.lifecycle import logs
 
     with job_store(config) as store:
         one = find_job(store, key)
-    streams = (stream,) if stream else ("stdout", "stderr")
-    found = [path for path in (_log(config, one, name) for name in streams) if path]
+    streams = (stream,) if stream else logs.STREAMS
+    found = [path for path in (logs.find(config, one, name) for name in streams) if path]
     if not found:
         raise NotFound(f"{one.name} has no log yet: it is {one.state}, try {one.attempt}")
     for path in found:
         with path.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer)
-
-
-def _log(config: Config, one: Job, stream: str) -> Path | None:
-    """Where the log is: in the sandbox while there is one, then in the archive."""
-    from wmtwisted.batch.local import Local
-
-    archived = config.paths.storage / "log" / one.workflow / f"{one.name}.{stream}"
-    places = [archived]
-    if one.sandbox and one.batch_id:
-        local = Local(config.batch.root, config.batch.slots)
-        places = [local.log(Path(one.sandbox), one.batch_id, stream), archived]
-    return next((place for place in places if place.is_file()), None)
 
 
 def _code(one: Job) -> str:

@@ -13,17 +13,17 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgpack  # type: ignore[import-untyped]
 from attrs import define, field, frozen
-from twisted.application.internet import ClientService, backoffPolicy
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, IStreamClientEndpoint
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.protocols.amp import Command
 from twisted.python.failure import Failure
 
 from wmtwisted import wire
+from wmtwisted.client.connection import Connection
 from wmtwisted.client.session import Session
 from wmtwisted.errors import Refused, Unknown
 from wmtwisted.message import Delivery, Message, Receipt
@@ -33,9 +33,6 @@ WINDOW = 8
 #: What one of them carries at the most.
 BATCH_MESSAGES = 1000
 BATCH_BYTES = 1 << 20
-
-#: Reconnecting starts after this many seconds and slows down to this many.
-RETRY_FIRST, RETRY_MOST = 0.05, 2.0
 
 
 @frozen
@@ -78,21 +75,21 @@ class _Call:
     timeout: IDelayedCall | None = None
 
 
-class _Sessions(Factory):
-    noisy = False
+@frozen
+class _Item:
+    """One message of a call, as it will cross the wire."""
 
-    def __init__(self, received: Callable[[list[Delivery]], None]) -> None:
-        self._received = received
-
-    def buildProtocol(self, addr: IAddress | None) -> Session:
-        return Session(self._received)
+    call: _Call
+    number: int
+    packed: bytes
 
 
 class Client(Service):
     """A connection to the broker that comes back.
 
     `name` is who publishes. With `interests` the client is a process of the component `name`.
-    `refused` is called when the broker will not have this peer at all; it is not tried again.
+    `refused` is called when the broker will not have this peer at all. `where` names the broker's
+    address in the log.
     """
 
     log = Logger()
@@ -106,6 +103,7 @@ class Client(Service):
         interests: Interests | None = None,
         refused: Callable[[Refused], None] | None = None,
         timeout: float = 10.0,
+        where: str = "its address",
     ) -> None:
         self.name = name
         #: With the name and a number it makes the ids of what is published here.
@@ -116,8 +114,8 @@ class Client(Service):
         self._refused = refused
         self._session: Session | None = None
         self._number = 0
-        self._waiting: deque[tuple[_Call, list[Any]]] = deque()
-        self._sent: dict[int, list[tuple[_Call, list[Any]]]] = {}
+        self._waiting: deque[_Item] = deque()
+        self._sent: dict[int, list[_Item]] = {}
         self._batches = 0
         self._flush: IDelayedCall | None = None
         self._connecting: list[Deferred[Session]] = []
@@ -129,13 +127,8 @@ class Client(Service):
         self._outcomes = Outcomes()
         self._settling = 0
         self._flushed: list[Deferred[None]] = []
-        self._service = ClientService(
-            endpoint,
-            _Sessions(self._received),
-            retryPolicy=backoffPolicy(RETRY_FIRST, RETRY_MOST, 1.5),
-            clock=clock,
-            # It is always one of ours.
-            prepareConnection=self._prepare,  # type: ignore[arg-type]
+        self._connection = Connection(
+            endpoint, lambda: Session(self._received), self._prepare, clock=clock, where=where
         )
 
     # The connection --------------------------------------------------------------------------
@@ -143,15 +136,19 @@ class Client(Service):
     def startService(self) -> None:
         """Starts connecting, and never stops until told."""
         super().startService()
-        self._service.startService()
+        self._connection.startService()
 
     def stopService(self) -> Deferred[None]:
         """Disconnects. What was not answered ends as unknown."""
         super().stopService()
-        stopped = self._service.stopService()
-        for call, _ in [*self._waiting, *(one for sent in self._sent.values() for one in sent)]:
-            self._end(call, Failure(Unknown(f"{self.name} stopped before the broker answered")))
-        return succeed(None) if stopped is None else stopped
+        stopped = self._connection.stopService()
+        why = Failure(Unknown(f"{self.name} stopped before the broker answered"))
+        for item in (*self._waiting, *(one for sent in self._sent.values() for one in sent)):
+            self._end(item.call, why)
+        waiting, self._connecting = self._connecting, []
+        for one in waiting:
+            one.errback(why)
+        return stopped
 
     @property
     def connected(self) -> bool:
@@ -199,6 +196,8 @@ class Client(Service):
         """Fires when there is a connection, with it."""
         if self._session is not None:
             return succeed(self._session)
+        if not self.running:
+            return fail(Unknown(f"{self.name} is not running"))
         waiting: Deferred[Session] = Deferred()
         self._connecting.append(waiting)
         return waiting
@@ -222,18 +221,24 @@ class Client(Service):
         """Publishes; fires when the broker has all of them on disk.
 
         They are sent again until the broker answers. Raises Refused when it will not have one of
-        them (the others are stored), and Unknown when there was no answer within `timeout`: it
-        may still come to be stored.
+        them (the others are stored) or one cannot be sent at all (none is), and Unknown when there
+        was no answer within `timeout`: it may still come to be stored.
         """
         if not messages:
             return succeed([])
         if not self.running:
             return fail(Unknown(f"{self.name} is not running"))
         call = _Call(list(range(self._number, self._number + len(messages))))
+        try:
+            # Packed here, so that what cannot be packed is the caller's error, and only that.
+            items = [
+                _Item(call, *one)
+                for one in zip(call.numbers, map(_packed, call.numbers, messages), strict=True)
+            ]
+        except Refused as refused:
+            return fail(refused)
         self._number += len(messages)
-        for number, one in zip(call.numbers, messages, strict=True):
-            item = [number, one.type, one.payload, one.priority, one.delay, one.correlation]
-            self._waiting.append((call, item))
+        self._waiting.extend(items)
         call.timeout = self._clock.callLater(self.timeout, self._timed_out, call)
         self._schedule()
         return call.answer
@@ -260,16 +265,16 @@ class Client(Service):
         if session is None:
             return
         while self._waiting and len(self._sent) < WINDOW:
-            batch: list[tuple[_Call, list[Any]]] = []
+            batch: list[_Item] = []
             size = 0
             while self._waiting and len(batch) < BATCH_MESSAGES and size < BATCH_BYTES:
-                one = self._waiting.popleft()
-                size += len(one[1][2])
-                batch.append(one)
+                item = self._waiting.popleft()
+                size += len(item.packed)
+                batch.append(item)
             self._batches += 1
             self._sent[self._batches] = batch
-            packed = wire.pack([item for _, item in batch])
-            done = session.call(wire.Publish, batch=packed)
+            parts = [_array(len(batch)), *(item.packed for item in batch)]
+            done = session.call(wire.Publish, batch=b"".join(parts))
             done.addCallbacks(
                 self._answered, self._unanswered, (self._batches,), {}, (self._batches,)
             )
@@ -277,18 +282,19 @@ class Client(Service):
 
     def _answered(self, answer: dict[str, Any], number: int) -> None:
         batch = self._sent.pop(number, [])
-        for (call, item), result in zip(batch, wire.unpack(answer["results"]), strict=True):
-            call.results[item[0]] = result
-            if len(call.results) == len(call.numbers):
-                self._complete(call)
+        for item, result in zip(batch, wire.unpack(answer["results"]), strict=True):
+            item.call.results[item.number] = result
+            if len(item.call.results) == len(item.call.numbers):
+                self._complete(item.call)
         if self._waiting:
             self._send()
 
     def _unanswered(self, failure: Failure, number: int) -> None:
         if failure.check(Refused) is None:
             return  # the connection was lost: `_lost` sends again
-        for call, _ in self._sent.pop(number, []):
-            self._end(call, failure)
+        for item in self._sent.pop(number, []):
+            self._end(item.call, failure)
+        self._schedule()
 
     def _complete(self, call: _Call) -> None:
         receipts = []
@@ -359,3 +365,17 @@ class Client(Service):
             flushed, self._flushed = self._flushed, []
             for one in flushed:
                 one.callback(None)
+
+
+#: The head of a packed list of so many elements, which follow it.
+_array = msgpack.Packer(autoreset=True).pack_array_header
+
+
+def _packed(number: int, one: Message) -> bytes:
+    """A message as an element of `wire.Publish`. Raises Refused when it cannot be packed."""
+    item = [number, one.type, one.payload, one.priority, one.delay, one.correlation]
+    try:
+        packed: bytes = wire.pack(item)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise Refused("bad-message", f"message {one.type!r:.60} cannot be sent: {error}") from None
+    return packed

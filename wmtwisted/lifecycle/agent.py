@@ -18,7 +18,7 @@ from wmtwisted.errors import Conflict, NotFound
 from wmtwisted.message import Delivery, Message
 from wmtwisted.store.database import open_engine
 from wmtwisted.store.jobs import JobStore
-from wmtwisted.wmbs.model import Task, Workflow
+from wmtwisted.wmbs.model import File, Task, Workflow
 from wmtwisted.wmbs.records import Job
 from wmtwisted.wmbs.states import JobState
 
@@ -59,6 +59,13 @@ class Agent(Component):
             return self.store.job(self.number(message))
         except NotFound as error:
             raise Reject(str(error)) from None
+
+    def made(self, message: Delivery) -> tuple[Job, list[File]]:
+        """The job that a message says has succeeded, and its outputs. Rejects another job."""
+        job = self.job(message)
+        if job.outcome is not JobState.SUCCESS:
+            raise Reject(f"job {job.id} is {job.state}: it has not succeeded")
+        return job, self.store.job_outputs(job.id)
 
     def task(self, job: Job) -> Task:
         """The task of a job, which never changes: read once for all jobs of its workflow."""

@@ -20,6 +20,6 @@ class DBS(Agent):
     @handles("JobProcessSuccess", sets=POST_PROCESS)
     def register(self, message: Delivery) -> Flag:
         """Registers the files; registering them again changes nothing."""
-        job = self.job(message)
-        self.catalog.register_files(self.store.job_outputs(job.id))
+        job, files = self.made(message)
+        self.catalog.register_files(files)
         return Flag(POST_PROCESS, str(job.id), self.name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 
-from wmtwisted.batch.local import Local
-from wmtwisted.component.component import handles
+from wmtwisted.component.component import Reject, handles
+from wmtwisted.lifecycle import logs
 from wmtwisted.lifecycle.agent import Agent, about
+from wmtwisted.lifecycle.stageout import discard, move
 from wmtwisted.message import Delivery, Message
 from wmtwisted.wmbs.records import Job
 from wmtwisted.wmbs.states import JobState
@@ -17,38 +17,45 @@ from wmtwisted.wmbs.states import JobState
 class JobCleanup(Agent):
     """The last component in a job's life."""
 
-    def start(self) -> None:
-        """Opens the job store and the batch system, which knows where logs are."""
-        super().start()
-        self.batch = Local(self.config.batch.root, self.config.batch.slots)
-
     @handles("CleanJob", publishes="JobSuccess")
     def clean(self, message: Delivery) -> Message:
         """A job whose files are registered."""
         job = self.job(message)
-        self._remove(message, job)
+        self._end(message, job, JobState.SUCCESS)
         return about("JobSuccess", job)
 
     @handles("JobFailed")
     def failed(self, message: Delivery) -> None:
-        """A job that was given up; its log tells why."""
-        self._remove(message, self.job(message))
+        """A job that was given up or killed; its log tells why."""
+        job = self.job(message)
+        self._end(message, job, JobState.EXHAUSTED, JobState.KILLED)
 
-    def _remove(self, message: Delivery, job: Job) -> None:
+    def _end(self, message: Delivery, job: Job, *outcomes: JobState) -> None:
+        if job.outcome not in outcomes:
+            # Before anything is removed: it may be running.
+            raise Reject(f"job {job.id} is {job.state}: it is not to be cleaned up")
         if job.state is JobState.CLEANOUT:
             return
-        if job.sandbox:
-            for stream in ("stdout", "stderr"):
+        if job.outcome is not JobState.SUCCESS:
+            discard(job, self.config.paths.storage)
+        self.advance(message, job, JobState.CLEANOUT, self._remove(job))
+
+    def _remove(self, job: Job) -> str:
+        """Removes the job's folder, but for a log that cannot be kept; what was done."""
+        if not job.sandbox:
+            return "it had no folder"
+        try:
+            for stream in logs.STREAMS:
                 self._keep(job, stream)
-            shutil.rmtree(job.sandbox, ignore_errors=True)
-        self.advance(message, job, JobState.CLEANOUT, "log kept, folder removed")
+        except OSError as error:
+            return f"its log cannot be kept, so its folder stays: {error}"
+        shutil.rmtree(job.sandbox, ignore_errors=True)
+        if os.path.lexists(job.sandbox):
+            return "log kept; its folder cannot be removed"
+        return "log kept, folder removed"
 
     def _keep(self, job: Job, stream: str) -> None:
-        kept = self.config.paths.storage / "log" / job.workflow / f"{job.name}.{stream}"
-        log = self.batch.log(Path(job.sandbox), job.batch_id, stream) if job.batch_id else None
-        if log is None or not log.is_file():
-            return  # it never ran, or was moved before a crash
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{kept.name}.part")
-        shutil.copyfile(log, partial)
-        os.replace(partial, kept)
+        log = logs.written(self.config, job, stream)
+        # It may never have run, or this was done before a crash.
+        if log is not None and log.is_file():
+            move(log, logs.kept(self.config, job, stream))

@@ -21,7 +21,6 @@ class Phedex(Agent):
     @handles("JobProcessSuccess", sets=POST_PROCESS)
     def register(self, message: Delivery) -> Flag:
         """Registers the copies; registering them again changes nothing."""
-        job = self.job(message)
-        lfns = [file.lfn for file in self.store.job_outputs(job.id)]
-        self.catalog.register_replicas(lfns, self._location)
+        job, files = self.made(message)
+        self.catalog.register_replicas([file.lfn for file in files], self._location)
         return Flag(POST_PROCESS, str(job.id), self.name)

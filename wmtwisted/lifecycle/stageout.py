@@ -13,7 +13,6 @@ import json
 import os
 import shutil
 import stat
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,13 @@ def stage_out(job: Job, task: Task, storage: Path) -> list[File]:
     """
     sandbox = Path(job.sandbox)
     # One for each attempt: another's must not be taken for this one's.
-    manifest = sandbox / f"stage-out.{job.attempt}.json"
+    manifest = sandbox / f".stage-out.{job.attempt}"
     try:
         files = [File(**one) for one in json.loads(manifest.read_bytes())]
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError, TypeError):
+        # Not there, or not on disk before a power cut.
         files = _outputs(job, task, storage)
-        partial = manifest.with_suffix(".part")
+        partial = manifest.with_name(f"{manifest.name}.part")
         partial.write_text(json.dumps([asdict(file) for file in files]))
         os.replace(partial, manifest)
     for name, file in zip(task.outputs, files, strict=True):
@@ -145,9 +145,7 @@ def _count(output: str, name: str, value: object) -> int:
 def _sync(path: Path) -> None:
     opened = os.open(path, os.O_RDONLY)
     try:
-        # Some file systems cannot sync a folder, which is then no less safe than they make it.
-        with suppress(OSError) if path.is_dir() else suppress():
-            os.fsync(opened)
+        os.fsync(opened)
     finally:
         os.close(opened)
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from attrs import frozen
-from sqlalchemy import Connection, Table, delete, func, insert, select, update
+from attrs import evolve, frozen
+from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
 from wmtwisted.store.messages import Stored, chunks, intact
 from wmtwisted.store.tables import Tables
@@ -91,10 +91,9 @@ def records(connection: Connection, tables: Tables, wanted: Filter) -> list[Reco
         id = component_id(connection, tables, wanted.component)
         query = query.where((" " + message.c.routes).like(f"% {id}:%"))
     if wanted.source:
-        query = query.where(
-            (origin.c.name == wanted.source)
-            | origin.c.name.startswith(f"{wanted.source}~", autoescape=True)
-        )
+        # A range and no LIKE, which in SQLite takes upper and lower case as the same.
+        boots = (origin.c.name >= f"{wanted.source}~") & (origin.c.name < f"{wanted.source}\x7f")
+        query = query.where((origin.c.name == wanted.source) | boots)
     if wanted.correlation:
         name, _, number = wanted.correlation.rpartition("/")
         head = (origin.c.name == name) & (message.c.number == _number(number))
@@ -203,7 +202,7 @@ def replayable(
     with the fates of their places, and the last id looked at, which is `upto` at the end.
     """
     component = component_id(connection, tables, wanted.component)
-    scan = Filter(wanted.after, wanted.limit, wanted.type, "", wanted.source)
+    scan = evolve(wanted, component="", since=0.0, until=0.0, newest=False)
     rows = [row for row in records(connection, tables, scan) if row.message.id <= upto]
     last = rows[-1].message.id if len(rows) == wanted.limit else upto
     mine = {row: [place for place in row.places if place.component == component] for row in rows}
@@ -255,3 +254,19 @@ def requeue(
                 dead.c.component == component, dead.c.lane == place.lane, dead.c.seq == place.seq
             )
         )
+
+
+def forget(connection: Connection, tables: Tables, rows: Sequence[Record]) -> None:
+    """Deletes messages, and the history of their deliveries."""
+    message, past = tables.message, tables.history
+    places = [place for row in rows for place in row.places]
+    if places:
+        statement = delete(past).where(
+            past.c.component == bindparam("c"),
+            past.c.lane == bindparam("l"),
+            past.c.seq == bindparam("s"),
+        )
+        values = [{"c": place.component, "l": place.lane, "s": place.seq} for place in places]
+        connection.execute(statement, values)
+    for part in chunks([row.message.id for row in rows], 500):
+        connection.execute(delete(message).where(message.c.id.in_(part)))

@@ -21,13 +21,12 @@ class StoreLock:
         self._connection: Connection | None = None
         holder = f"{name}, process {os.getpid()} on {socket.gethostname()}"
         if engine.dialect.name == "sqlite":
-            self._lock_file(Path(f"{engine.url.database}.lock"), holder)
+            # Beside the real file, so that two names of one database are one lock.
+            self._lock_file(Path(f"{os.path.realpath(str(engine.url.database))}.lock"), holder)
         else:
             self._lock_server(engine, f"{engine.url.database}.{prefix}broker"[:64])
 
     def _lock_file(self, path: Path, holder: str) -> None:
-        # Beside the real file, so that two names of one database are one lock.
-        path = path.with_name(Path(os.path.realpath(path.with_suffix(""))).name + ".lock")
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -51,6 +50,8 @@ class StoreLock:
                 f"the store is in use by another broker (database connection {owner})",
                 "stop that broker first, or use another store or prefix",
             )
+        # The server ends what is idle for longer, and the lock with it.
+        connection.execute(text("SET SESSION wait_timeout = 31536000"))
         self._connection = connection
 
     def release(self) -> None:

@@ -8,10 +8,20 @@ import socket
 from collections.abc import Iterable
 
 from attrs import asdict, frozen
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+from sqlalchemy import (
+    Connection,
+    Integer,
+    delete,
+    func,
+    insert,
+    literal_column,
+    select,
+    tuple_,
+    update,
+)
 
 from wmtwisted.errors import StoreError
-from wmtwisted.store.tables import Tables, create_queue
+from wmtwisted.store.tables import Tables
 
 
 @frozen
@@ -63,13 +73,31 @@ def seize(connection: Connection, tables: Tables, name: str) -> str:
     return token
 
 
-def fence(connection: Connection, tables: Tables, token: str) -> None:
-    """The first statement of every write: raises StoreError when another broker has taken over."""
+def max_payload(connection: Connection) -> int:
+    """The longest payload that one statement can carry, in bytes."""
+    if connection.dialect.name == "sqlite":
+        return 1 << 30
+    packet = literal_column("@@max_allowed_packet", Integer)
+    # The driver escapes bytes, which at the most doubles them; the rest of the row is small.
+    return (connection.execute(select(packet)).scalar_one() - (1 << 16)) // 2
+
+
+def fence(connection: Connection, tables: Tables, token: str, beat: int) -> None:
+    """The first statement of every write, which is the `beat`th since `seize`, from 0.
+
+    Raises StoreError when another broker has taken over, and when this write is there already: its
+    commit was done although the database reported an error.
+    """
     table = tables.broker
-    statement = update(table).where(table.c.token == token).values(beat=table.c.beat + 1)
-    if connection.execute(statement).rowcount != 1:
-        holder = connection.execute(select(table.c.holder)).scalar()
-        raise StoreError(f"the store was taken over by {holder}")
+    mine = (table.c.token == token, table.c.beat == beat)
+    if connection.execute(update(table).where(*mine).values(beat=beat + 1)).rowcount != 1:
+        found = connection.execute(select(table.c.holder, table.c.token)).first()
+        if found is not None and found.token == token:
+            raise StoreError(
+                "a commit that failed was done all the same",
+                "start the broker again: it reads back what is stored",
+            )
+        raise StoreError(f"the store was taken over by {found.holder if found else 'nobody'}")
 
 
 def components(connection: Connection, tables: Tables) -> list[ComponentRow]:
@@ -79,12 +107,11 @@ def components(connection: Connection, tables: Tables) -> list[ComponentRow]:
 
 
 def add_component(connection: Connection, tables: Tables, id: int, name: str) -> None:
-    """Registers a component and makes its queue table."""
+    """Registers a component. Its queue table is made before, in a transaction of its own."""
     same = func.lower(tables.component.c.name) == name.lower()
     found = connection.execute(select(tables.component.c.name).where(same)).scalar()
     if found is not None and found != name:
         raise StoreError(f"component {name!r} differs from {found!r} by case only")
-    create_queue(connection, tables.queue(name))
     values = {"id": id, "name": name, "next_normal": 1, "next_priority": 1}
     connection.execute(insert(tables.component).values(**values))
 
@@ -165,3 +192,13 @@ def trigger_counts(connection: Connection, tables: Tables) -> list[dict[str, obj
         column = "fired" if state == "fired" else "pending"
         row[column] = int(str(row[column])) + count
     return list(counts.values())
+
+
+def forget_triggers(connection: Connection, tables: Tables, before: float) -> None:
+    """Deletes triggers that fired before a time, with their flags."""
+    trigger, flag = tables.trigger, tables.flag
+    old = (trigger.c.fired < before) & (trigger.c.state == "fired")
+    query = select(trigger.c.name, trigger.c.id).where(old).limit(1000)
+    for name, id in connection.execute(query).all():
+        connection.execute(delete(flag).where(flag.c.trigger == name, flag.c.id == id))
+        connection.execute(delete(trigger).where(trigger.c.name == name, trigger.c.id == id))

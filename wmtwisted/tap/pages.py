@@ -9,12 +9,12 @@ from typing import Any, cast
 from attrs import asdict
 from twisted.internet.defer import Deferred
 
-from wmtwisted.batch.local import Local
 from wmtwisted.broker.service import Broker
 from wmtwisted.component.component import Run
 from wmtwisted.config import Config
 from wmtwisted.flow.graph import graph
 from wmtwisted.flow.model import Flow
+from wmtwisted.lifecycle import logs
 from wmtwisted.store.jobs import JobStore
 from wmtwisted.web import source
 from wmtwisted.wmbs.records import Change, Job
@@ -108,7 +108,7 @@ class Pages:
 
         def read() -> str:
             job = self._store.job(job_id)
-            path = log_path(self._config, job, stream)
+            path = logs.find(self._config, job, stream)
             return "" if path is None else _tail(path)
 
         return self._run(read)
@@ -125,15 +125,6 @@ class Pages:
             return None
 
         return self._run(read)
-
-
-def log_path(config: Config, job: Job, stream: str) -> Path | None:
-    """Where a job's log is: in its folder while it has one, then in the archive; None: nowhere."""
-    places = [config.paths.storage / "log" / job.workflow / f"{job.name}.{stream}"]
-    if job.sandbox and job.batch_id:
-        local = Local(config.batch.root, config.batch.slots)
-        places.insert(0, local.log(Path(job.sandbox), job.batch_id, stream))
-    return next((place for place in places if place.is_file()), None)
 
 
 def _tail(path: Path) -> str:
