@@ -11,6 +11,7 @@ import functools
 import itertools
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -81,13 +82,14 @@ def _program(name: str) -> str:
     return found
 
 
-def _wait(process: subprocess.Popen[bytes], socket: str, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], path: str, log: Path) -> None:
     deadline = time.monotonic() + 60
     while True:
         try:
-            pymysql.connect(unix_socket=socket, user="root", connect_timeout=10).close()
+            _knock(path)
+            pymysql.connect(unix_socket=path, user="root", connect_timeout=10).close()
             return
-        except pymysql.OperationalError as error:
+        except (OSError, pymysql.OperationalError) as error:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise NoMariaDB(f"mariadbd: {error}: {log.read_text()[-2000:]}") from error
         # Nothing tells when the server is ready, so it is asked; this also sees its death at once.
@@ -95,6 +97,12 @@ def _wait(process: subprocess.Popen[bytes], socket: str, log: Path) -> None:
             process.wait(0.05)
         except subprocess.TimeoutExpired:
             continue
+
+
+def _knock(path: str) -> None:
+    # PyMySQL leaves its socket open when nobody listens.
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.connect(path)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

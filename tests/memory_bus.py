@@ -158,7 +158,7 @@ class Bus:
     @property
     def time(self) -> IReactorTime:
         """The clock, by the name of what it does."""
-        clock: IReactorTime = self.clock  # type: ignore[assignment]
+        clock: IReactorTime = self.clock
         return clock
 
     def start(self) -> None:
@@ -182,7 +182,7 @@ class Bus:
         self.down = True
         self.writer.calls.clear()
         for call in self.clock.getDelayedCalls():
-            owner = getattr(call.func, "__self__", None)
+            owner = getattr(getattr(call, "func", None), "__self__", None)
             if owner is self.broker or getattr(owner, "broker", None) is self.broker:
                 call.cancel()
         for peer, mine in self.pairs:
@@ -296,10 +296,10 @@ class Bus:
         with self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(text(query))]
 
-    def stored(self, type: str = "%") -> list[tuple[str, bytes]]:
+    def stored(self, type: str = "") -> list[tuple[str, bytes]]:
         """Types and payloads of the stored messages, in the order of their acceptance."""
-        rows = self.sql(f"select type, payload from ms_message where type like '{type}' order by id")  # noqa: S608
-        return [(row[0], row[1]) for row in rows]
+        rows = self.sql("select type, payload from ms_message order by id")
+        return [(row[0], row[1]) for row in rows if type in ("", row[0])]
 
     def dead(self) -> list[str]:
         """The reasons of the dead letters."""

@@ -37,6 +37,9 @@ FLUSH_SECONDS = 1.0
 #: a handler that runs twice makes the same ids. The highest index is for what triggers publish.
 OUTPUTS = 1 << 16
 
+#: The longest delay of a delivery, in seconds.
+MAX_DELAY = 10 * 365 * 86400.0
+
 #: Origins whose ids are kept in memory: each start of each program that publishes is one.
 ORIGINS = 10_000
 
@@ -599,7 +602,7 @@ def check_item(item: Item, most: int = MAX_PAYLOAD) -> _Parts:
     if priority not in (0, 1):
         raise Refused("bad-message", f"priority {priority!r} of {type!r} is not 0 or 1")
     # not (delay >= 0) refuses nan as well
-    if not isinstance(delay, (int, float)) or not 0 <= delay <= 10 * 365 * 86400:
+    if not isinstance(delay, (int, float)) or not 0 <= delay <= MAX_DELAY:
         raise Refused(
             "bad-message", f"delay {delay!r} of {type!r} is not 0 to 10 years, in seconds"
         )

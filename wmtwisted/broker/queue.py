@@ -66,6 +66,8 @@ class _Lane:
     high: int = 0
     loaded: int = 0
     loading: bool = False
+    #: Up to this one they were there when the broker started.
+    recovered: int = 0
 
     def __len__(self) -> int:
         return len(self.fresh) + len(self.back)
@@ -121,7 +123,7 @@ class Queue:
     def recover(self, lane: int, count: int, high: int) -> None:
         """At start: the store has `count` deliveries of a lane, up to `high`, none in memory."""
         self.depth += count
-        self.lanes[lane].high = high
+        self.lanes[lane].high = self.lanes[lane].recovered = high
         self.lanes[lane].loaded = 0 if count else high
 
     def accept(self, entries: Iterable[Entry], now: float) -> None:
@@ -139,19 +141,19 @@ class Queue:
         """What should be read from the store now. Each is to be answered by `loaded`."""
         wants = []
         for lane in self.lanes:
-            if lane.loading:
+            if lane.loading or len(lane) > self.window // 2:
                 continue
+            limit = self.window - len(lane)
             hollow = [key >> 1 for key in self._hollow if key & 1 == lane.number]
             if hollow:
                 lane.loading = True
-                wants.append(Want(lane.number, 0, 0, 0, tuple(sorted(hollow)[: self.window])))
-            elif lane.cold and len(lane) <= self.window // 2:
+                wants.append(Want(lane.number, 0, 0, 0, tuple(sorted(hollow)[:limit])))
+            elif lane.cold:
                 lane.loading = True
-                limit = self.window - len(lane)
                 wants.append(Want(lane.number, lane.loaded, limit, lane.high))
         return wants
 
-    def loaded(self, want: Want, rows: Sequence[Loaded], reason: str, now: float) -> list[Entry]:
+    def loaded(self, want: Want, rows: Sequence[Loaded], now: float) -> list[Entry]:
         """Takes what was read for `want`; returns the deliveries whose stored bytes are damaged."""
         lane = self.lanes[want.lane]
         lane.loading = False
@@ -166,8 +168,10 @@ class Queue:
                     continue
                 entry.message = row.message
             else:
-                reason_ = "replay" if row.replay else reason
-                entry = Entry(key, row.message, row.due, row.attempt, reason_, row.replay)
+                # What came later was never given to anyone: there was no room for it in memory.
+                reason = "recovered" if row.seq <= lane.recovered else "new"
+                reason = "replay" if row.replay else reason
+                entry = Entry(key, row.message, row.due, row.attempt, reason, row.replay)
             if row.message is None:
                 self.depth -= 1
                 damaged.append(entry)
@@ -208,12 +212,8 @@ class Queue:
             entry = heappop(self._delayed)[2]
             self._place(self.lanes[entry.key & 1], entry, now)
         given = []
-        # Those with more room first, so that a busy process does not get what an idle one could do.
-        for consumer in sorted(self.consumers, key=lambda one: -one.room):
+        for consumer, share in self._shares():
             entries: list[Entry] = []
-            share = consumer.room
-            if len(self.consumers) > 1:
-                share = min(share, -(-self._ready() // len(self.consumers)))
             while len(entries) < share and (entry_ := self._next()) is not None:
                 entries.append(entry_)
             if entries:
@@ -221,8 +221,22 @@ class Queue:
                 given.append((consumer, entries))
         return given
 
-    def _ready(self) -> int:
-        return len(self.lanes[0]) + len(self.lanes[1])
+    def _shares(self) -> list[tuple[Consumer, int]]:
+        """How much each consumer gets: all that there is room for, as evenly as can be.
+
+        Those with more room come first, so that a busy process does not get what an idle one could
+        do.
+        """
+        if len(self.consumers) == 1:
+            return [(self.consumers[0], self.consumers[0].room)]
+        ready = len(self.lanes[0]) + len(self.lanes[1])
+        shares = []
+        by_room = sorted(self.consumers, key=lambda one: one.room)
+        for number, consumer in enumerate(by_room):
+            share = min(consumer.room, ready // (len(by_room) - number))
+            ready -= share
+            shares.append((consumer, share))
+        return shares[::-1]
 
     def _lease(self, consumer: Consumer, entries: list[Entry], now: float) -> None:
         deadline = now + self.lease
@@ -262,10 +276,7 @@ class Queue:
         if entry.attempt >= self.attempts:
             return False
         entry.reason, entry.due = reason, due
-        if due is not None and due > now:
-            heappush(self._delayed, (due, entry.key, entry))
-        else:
-            heappush(self.lanes[entry.key & 1].back, entry)
+        self._place(self.lanes[entry.key & 1], entry, now)
         return True
 
     def lost(self, consumer: Consumer) -> list[Entry]:

@@ -59,6 +59,8 @@ class Replays:
 
     def _go_on(self, id: int, component: str) -> Deferred[dict[str, Any]]:
         broker = self.broker
+        if broker.stopping:
+            return Deferred()  # the next broker goes on with it
 
         def stepped(step: tuple[list[Entry], int, bool]) -> Any:
             entries, count, more = step

@@ -20,18 +20,24 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wmtwisted.broker.batch import Applied, Batch, Finished, Item, Result, Settlement, Submission
-from wmtwisted.broker.ledger import OUTPUTS, Ledger, check_item
+from wmtwisted.broker.ledger import MAX_DELAY, OUTPUTS, Ledger, check_item, is_name
 from wmtwisted.broker.queue import Consumer, Entry, Queue, Want
 from wmtwisted.broker.replay import Replays
 from wmtwisted.errors import Refused, WMError
 from wmtwisted.store import history, state
 from wmtwisted.store.database import read
 from wmtwisted.store.messages import Loaded
+from wmtwisted.wire import Fatal
 
 #: A commit that takes longer is named as trouble.
 STUCK_SECONDS = 2.0
+#: Characters kept of the reason of a dead letter.
+REASON = 1000
 #: Messages kept for those who watch what passes.
 NEWEST = 50
+#: Counters of (source, type) kept; what is published beyond them is counted under OTHERS.
+KINDS = 1000
+OTHERS = ("others", "others")
 
 
 class Run(Protocol):
@@ -102,7 +108,10 @@ class Broker:
         self._pending = Batch()
         self._busy = False
         self._since = 0.0
+        #: No more is taken.
+        self.stopping = False
         self._stopped: Deferred[None] | None = None
+        self._down = False
         self._wakes: dict[str, IDelayedCall] = {}
         self._tick: IDelayedCall | None = None
         self._started = clock.seconds()
@@ -121,15 +130,17 @@ class Broker:
                 queue = self._queue(component)
                 for lane, (count, high) in lanes.items():
                     queue.recover(lane, count, high)
-            self._tick = self.clock.callLater(1.0, self._ticked)
-            self.replays.resume()
+            if not self.stopping:
+                self._tick = self.clock.callLater(1.0, self._ticked)
+                self.replays.resume()
 
         return self.write(self.ledger.open, self.settings.name).addCallback(opened)
 
     def stop(self) -> Deferred[None]:
-        """Fires when what was taken is committed; what comes later is not taken any more."""
+        """Fires when what was taken is committed, or cannot be; what comes later is not taken."""
         stopped: Deferred[None] = Deferred()
         self._stopped = stopped
+        self.stopping = True
         for call in (*self._wakes.values(), self._tick):
             if call is not None and call.active():
                 call.cancel()
@@ -149,6 +160,9 @@ class Broker:
 
     def publish(self, origin: str, items: list[Item]) -> Deferred[list[Result]]:
         """Takes messages of one origin; fires with what became of each, after the commit."""
+        self._check_open()
+        if not is_name(origin):  # two of them could be one for the store
+            raise Refused("bad-name", f"publisher {origin[:60]!r} ends with a space")
         submission = Submission(origin, items)
         self._pending.submissions.append(submission)
         self._cycle()
@@ -156,7 +170,9 @@ class Broker:
 
     def _cycle(self) -> None:
         """Starts the next commit unless one runs; the writer's only caller for batches."""
-        if self._busy:
+        if self._down:
+            self._end()
+        if self._busy or self._down:
             return
         batch, now = self._pending, self.clock.seconds()
         self._since = now
@@ -169,25 +185,38 @@ class Broker:
             done = self.write(self.ledger.flush, now)
             done.addCallback(lambda _: self._idle())
         else:
-            if self._stopped is not None:
-                stopped, self._stopped = self._stopped, None
-                stopped.callback(None)
+            self._end()
             return
         done.addErrback(self._broken)
+
+    def _end(self) -> None:
+        if self._stopped is not None:
+            stopped, self._stopped = self._stopped, None
+            stopped.callback(None)
+
+    def _check_open(self) -> None:
+        # Fatal closes the connection, so that the peer asks the next broker.
+        if self.stopping:
+            raise Fatal("the broker is stopping")
 
     def _idle(self) -> None:
         self._busy = False
         self._cycle()
 
     def _broken(self, failure: Failure) -> None:
-        # _busy stays: nothing may be committed by a ledger that does not know what is stored.
-        self.log.failure("the store cannot be written", failure)
-        self._failed(failure)
+        self.log.failure("the store cannot be used", failure)
+        # Nothing may be committed any more by a ledger that does not know what is stored.
+        first, self._down = not self._down, True
+        self._end()
+        if first:
+            self._failed(failure)
 
     def _committed(self, batch: Batch, applied: Applied) -> None:
         self._busy = False
         self._commits += 1
-        self._published.update(applied.published)
+        for kind, count in applied.published.items():
+            known = kind in self._published or len(self._published) < KINDS
+            self._published[kind if known else OTHERS] += count
         self.newest.extend(applied.newest)
         for submission, results in zip(batch.submissions, applied.results, strict=True):
             submission.answer.callback(results)
@@ -234,6 +263,7 @@ class Broker:
         deliver: Callable[[list[Entry]], None],
     ) -> Deferred[Attached]:
         """A process of `component` wants deliveries; fires when its interests are stored."""
+        self._check_open()
 
         def stored(_: None) -> Attached:
             attached = Attached(component, Consumer(component, credit), deliver)
@@ -254,6 +284,8 @@ class Broker:
 
     def pump(self, component: str) -> None:
         """Sends what is due to those who have credit, and reads what memory lacks."""
+        if self.stopping or self._down:
+            return
         queue, now = self.queues[component], self.clock.seconds()
         late = queue.expired(now)
         if late:
@@ -277,8 +309,8 @@ class Broker:
 
     def _loaded(self, rows: list[Loaded], component: str, want: Want) -> None:
         queue = self.queues[component]
-        damaged = queue.loaded(want, rows, "recovered", self.clock.seconds())
-        if damaged:
+        damaged = queue.loaded(want, rows, self.clock.seconds())
+        if damaged and not self.stopping:
             self.log.error(
                 "{count} damaged messages of {component} are dead letters now; `wm verify` names "
                 "them",
@@ -304,10 +336,9 @@ class Broker:
 
     def settle(self, attached: Attached, outcomes: list[Any]) -> Deferred[list[int]]:
         """Takes outcomes as in `wire.Settle`; fires with the stale keys, after the commit."""
-        try:
-            done, finished, retry, failed = outcomes
-        except (TypeError, ValueError):
-            raise Refused("bad-message", "a settle has not the four parts of Settle") from None
+        self._check_open()
+        # All of it before the first lease ends: what is refused has changed nothing.
+        done, finished, retry, failed = _check_outcomes(outcomes)
         queue, consumer = self.queues[attached.component], attached.consumer
         counts = self._counts[attached.component]
         settlement = Settlement(attached.component)
@@ -326,7 +357,7 @@ class Broker:
                 settlement.done.append(entry)
         for key, messages, flags, triggers in finished:
             if (entry := end(key)) is not None:
-                reason = _bad_outputs(messages, flags, triggers)
+                reason = _bad_outputs(messages, flags, triggers, self.ledger.max_payload)
                 if reason:
                     self._bury(settlement, entry, reason)
                 else:
@@ -346,11 +377,13 @@ class Broker:
 
     def extend(self, attached: Attached, keys: list[int]) -> None:
         """The process still works on these."""
+        if not isinstance(keys, list) or any(type(key) is not int for key in keys):
+            raise Refused("bad-message", "an extend is a list of keys")
         self.queues[attached.component].extend(attached.consumer, keys, self.clock.seconds())
 
     def _put_back(self, component: str, entries: list[Entry], reason: str) -> None:
-        if not entries:
-            return
+        if not entries or self.stopping or self._down:
+            return  # the next broker finds them where they were
         settlement, now = Settlement(component), self.clock.seconds()
         for entry in entries:
             self._retry(settlement, self.queues[component], entry, reason, 0.0, reason, now)
@@ -386,7 +419,7 @@ class Broker:
             id=f"{entry.message.origin}/{entry.message.number}" if entry.message else entry.key,
             reason=reason,
         )
-        settlement.dead.append((entry, reason))
+        settlement.dead.append((entry, reason[:REASON]))
         self._counts[settlement.component].dead += 1
 
     # Watching -------------------------------------------------------------------------------
@@ -412,6 +445,8 @@ class Broker:
 
     def trouble(self) -> str:
         """Why the broker makes no progress, or ""."""
+        if self._down:
+            return "the store cannot be used"
         if self._busy and self.clock.seconds() - self._since > STUCK_SECONDS:
             return f"the store has not answered for {self.clock.seconds() - self._since:.0f} s"
         return ""
@@ -480,25 +515,56 @@ def _look_up(ledger: Ledger, wanted: history.Filter) -> list[list[Any]]:
     return read(ledger.engine, look)
 
 
-def _bad_outputs(messages: list[Any], flags: list[Any], triggers: list[Any]) -> str:
+def _check_outcomes(outcomes: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+    """The four parts of a settle. Raises Refused when one of them has not its form."""
+    try:
+        done, finished, retry, failed = outcomes
+        keys = [*done]
+        keys += [key for key, _, _, _ in finished]
+        for key, delay, reason in retry:
+            keys.append(key)
+            # not (delay >= 0) refuses nan as well
+            if not isinstance(reason, str) or (delay is not None and not 0 <= delay <= MAX_DELAY):
+                raise Refused("bad-message", f"the retry of {key!r} has no delay, or no reason")
+        for key, reason in failed:
+            keys.append(key)
+            if not isinstance(reason, str):
+                raise Refused("bad-message", f"the failure of {key!r} has no reason")
+    except (TypeError, ValueError):
+        raise Refused("bad-message", "a settle has not the four parts of Settle") from None
+    if any(type(key) is not int for key in keys):
+        raise Refused("bad-message", "a settle names what is no key")
+    return done, finished, retry, failed
+
+
+def _bad_outputs(messages: Any, flags: Any, triggers: Any, most: int) -> str:
     """Why what a handler returned cannot be stored, or ""."""
     try:
-        if len(messages) + len(flags) + len(triggers) > OUTPUTS:
-            return f"more than {OUTPUTS} outputs"
+        if len(messages) + len(flags) + len(triggers) >= OUTPUTS:
+            return f"{OUTPUTS} outputs or more"
         for message in messages:
-            check_item([0, *message])
+            check_item([0, *message], most)
         for name, id, names, message in triggers:
-            check_item([0, *message])
-            if not all(
-                isinstance(part, str) and 0 < len(part) <= 190 for part in (name, id, *names)
-            ):
-                return f"trigger {name!r} {id!r}: names are text of 1 to 190 characters"
-        for parts in flags:
-            name, id, flag = parts
-            if not all(isinstance(part, str) and 0 < len(part) <= 190 for part in (name, id, flag)):
-                return f"flag {parts!r}: names are text of 1 to 190 characters"
+            check_item([0, *message], most)
+            problem = _bad_trigger(name, id, *names)
+            if problem:
+                return problem
+        for name, id, flag in flags:
+            problem = _bad_trigger(name, id, flag)
+            if problem:
+                return problem
     except WMError as error:
         return str(error)
     except (TypeError, ValueError):
         return "an output has not the parts of Settle"
+    return ""
+
+
+def _bad_trigger(name: object, id: object, *flags: object) -> str:
+    # The name is the publisher of the action: its ids must not be those of a program's messages.
+    if not isinstance(name, str) or not is_name(name, 120) or "~" in name:
+        return f"trigger name {name!r:.60} is not 1 to 120 characters but ~, the last no space"
+    for part in (id, *flags):
+        if not is_name(part):
+            return f"trigger {name!r}: {part!r:.60} is not 1 to 190 characters, the last no space"
     return ""

@@ -17,7 +17,7 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
@@ -32,16 +32,22 @@ T = TypeVar("T")
 
 _MARK = "_wmtwisted_handler"
 
+#: The longest delay of a retry, in seconds.
+MOST_DELAY = 10 * 365 * 86400.0
+
 
 class Retry(Exception):
     """Raised by a handler: give me this message again after `delay` seconds.
 
     Without a delay the broker's back-off decides. After the configured number of attempts the
-    message becomes a dead letter.
+    message becomes a dead letter. Raises TypeError when the delay is no number of seconds.
     """
 
     def __init__(self, delay: float | None = None, reason: str = "retry") -> None:
         super().__init__(reason)
+        # not (... <= MOST) refuses nan as well
+        if delay is not None and not (type(delay) in (int, float) and 0 <= delay <= MOST_DELAY):
+            raise TypeError(f"Retry({delay!r:.80}): the delay is seconds, from 0 to 10 years")
         self.delay = delay
 
 
@@ -185,8 +191,9 @@ class Component:
     def handlers(cls) -> dict[str, Handler]:
         """The handlers by message type. Raises ValueError when two handle the same."""
         found: dict[str, Handler] = {}
-        for _, method in inspect.getmembers(cls, inspect.isfunction):
+        for name, method in inspect.getmembers(cls, inspect.isfunction):
             for handler in getattr(method, _MARK, ()):
+                handler = evolve(handler, name=name)
                 if handler.type in found:
                     other = found[handler.type].name
                     raise ValueError(
@@ -208,17 +215,17 @@ class Component:
 
 
 def outputs(returned: object) -> list[Output]:
-    """What a handler returned, as a list. Raises TypeError when it is nothing to publish."""
+    """What a handler returned, as a list. Raises Reject when it is nothing to publish."""
     if returned is None:
         return []
     if isinstance(returned, (Message, Trigger, Flag)):
         return [returned]
     if isinstance(returned, (str, bytes, dict)) or not isinstance(returned, Iterable):
-        raise TypeError(f"a handler returned {returned!r:.80}, expected messages, triggers, flags")
+        raise Reject(f"a handler returned {returned!r:.80}, expected messages, triggers, flags")
     found = list(returned)
     for one in found:
         if not isinstance(one, (Message, Trigger, Flag)):
-            raise TypeError(f"a handler returned {one!r:.80}, expected a message, trigger or flag")
+            raise Reject(f"a handler returned {one!r:.80}, expected a message, trigger or flag")
     return found
 
 

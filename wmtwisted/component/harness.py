@@ -6,7 +6,7 @@ is not run a second time: the run's outcome settles the newer delivery.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -17,12 +17,15 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from wmtwisted import wire
 from wmtwisted.client.client import Client, Interests, Outcomes
 from wmtwisted.component.component import Component, Handler, Reject, Retry, outputs
 from wmtwisted.message import Delivery, Flag, Message, Output, Trigger
 
 #: Outcomes kept for deliveries that may come again, because their settle was not answered.
 KEPT = 10_000
+#: The longest reason that is told, in characters.
+REASON = 1000
 
 
 @define
@@ -67,15 +70,20 @@ class Harness(Service):
         self.client = connect(Interests(types, room, self._received))
         self.client.settled = self._settled
         self.client.disconnected = self._disconnected
-        self._waiting: dict[str, deque[Delivery]] = {type: deque() for type in self._handlers}
+        #: What has not begun, by key, the newest delivery of each.
+        self._waiting: dict[str, OrderedDict[int, Delivery]] = {
+            type: OrderedDict() for type in self._handlers
+        }
         self._busy: dict[str, int] = dict.fromkeys(self._handlers, 0)
         #: What runs, by key; the delivery is the newest one of that key.
         self._running: dict[int, Delivery] = {}
+        self._starting: set[str] = set()
         self._ends: list[Deferred[None]] = []
         #: Outcomes whose settle was not answered yet.
         self._unsettled: dict[int, tuple[str, _Outcome]] = {}
         self._extending: IDelayedCall | None = None
-        self._started = False
+        self._opening: Deferred[Any] = succeed(None)
+        self._opened = False
 
     def _limit(self, handler: Handler) -> int:
         return handler.threads or self._threads
@@ -85,25 +93,27 @@ class Harness(Service):
     def startService(self) -> None:
         """Starts the component, then connects."""
         super().startService()
-        self._run(self.component.start).addCallbacks(self._opened, self._failed)
+        opening = self._run(self.component.start)
+        self._opening = opening.addCallbacks(self._connect, self._failed)
 
-    def _opened(self, _: object) -> None:
+    def _connect(self, _: object) -> None:
+        self._opened = True
         if self.running:
-            self._started = True
             self._extending = self._clock.callLater(self._lease / 3, self._extend)
             self.client.startService()
 
     def stopService(self) -> Deferred[Any]:
         """Takes nothing more, waits for what runs, settles it, and disconnects."""
         super().stopService()
-        if not self._started:
-            return succeed(None)
         if self._extending is not None and self._extending.active():
             self._extending.cancel()
-        for waiting in self._waiting.values():
-            waiting.clear()
-        idle: Deferred[Any] = gatherResults([self._end() for _ in self._running])
+        self._disconnected()
+        return self._opening.addCallback(self._close)
 
+    def _close(self, _: object) -> Deferred[Any] | None:
+        if not self._opened:
+            return None
+        idle: Deferred[Any] = gatherResults([self._end() for _ in self._running])
         idle.addCallback(lambda _: self.client.flushed().addTimeout(5.0, self._clock))
         idle.addBoth(lambda _: self.client.stopService())
         return idle.addBoth(lambda _: self._run(self.component.stop))
@@ -118,50 +128,69 @@ class Harness(Service):
     def _received(self, deliveries: list[Delivery]) -> None:
         if not self.running:
             return  # they come again, to whoever attaches next
-        touched: dict[str, None] = {}
-        for delivery in deliveries:
-            key = delivery.key
-            if key in self._running:
-                self._running[key] = delivery
-            elif (kept := self._unsettled.get(key)) is not None and kept[0] == delivery.id:
-                kept[1].put(self.client.outcomes)
-                self.client.settle()
-            elif delivery.type not in self._waiting:
-                # `Component:Type` comes under its full name.
-                self._waiting[delivery.type.partition(":")[2]].append(delivery)
-                touched[delivery.type.partition(":")[2]] = None
-            else:
-                self._waiting[delivery.type].append(delivery)
-                touched[delivery.type] = None
+        touched = dict.fromkeys([self._take(delivery) for delivery in deliveries])
         for type in touched:
-            self._start(type)
+            if type:
+                self._start(type)
+
+    def _take(self, delivery: Delivery) -> str:
+        """Puts a delivery where it belongs; the type that now has one more to begin, or ""."""
+        key = delivery.key
+        # `Component:Type` comes under its full name.
+        type = delivery.type if delivery.type in self._handlers else delivery.type.partition(":")[2]
+        if key in self._running:
+            self._running[key] = delivery
+        elif (kept := self._unsettled.get(key)) is not None and kept[0] == delivery.id:
+            kept[1].put(self.client.outcomes)
+            self.client.settle()
+        elif type in self._handlers:
+            self._waiting[type][key] = delivery
+            return type
+        else:
+            # It was published when this component still had a handler for it.
+            reason = f"{self.component.name} does not handle {delivery.type!r}"
+            self.log.error("{id}: {reason}", id=delivery.id, reason=reason)
+            self.client.outcomes.failed.append([key, reason])
+            self.client.settle()
+        return ""
 
     def _start(self, type: str) -> None:
+        if type in self._starting:
+            return  # a handler that was begun below has ended already: it goes on there
+        self._starting.add(type)
         handler, waiting = self._handlers[type], self._waiting[type]
         while waiting and self._busy[type] < self._limit(handler):
-            delivery = waiting.popleft()
-            if delivery.key in self._running:
-                continue
+            key, delivery = waiting.popitem(last=False)
             self._busy[type] += 1
-            self._running[delivery.key] = delivery
+            self._running[key] = delivery
             method = getattr(self.component, handler.name)
+            done: Deferred[Any]
             if handler.coroutine:
-                done = ensureDeferred(method(delivery))
+                done = ensureDeferred(method(delivery)).addCallback(outputs)
             else:
-                done = self._run(method, delivery)
+                # What a generator does is the handler's work too, so it is done on the thread.
+                done = self._run(
+                    lambda method, delivery: outputs(method(delivery)), method, delivery
+                )
             done.addCallback(self._returned, handler, delivery)
             done.addErrback(self._raised, delivery)
             done.addCallback(self._finish, type, delivery)
             done.addErrback(lambda failure: self.log.failure("a bug in the harness", failure))
+        self._starting.discard(type)
 
-    def _returned(self, returned: object, handler: Handler, delivery: Delivery) -> _Outcome:
-        found = outputs(returned)
+    def _returned(self, found: list[Output], handler: Handler, delivery: Delivery) -> _Outcome:
         problem = handler.problem(found)
         if problem:
             raise Reject(problem)
         if not found:
             return _Outcome("done", delivery.key)
-        return _Outcome("finished", [delivery.key, *packed(found)])
+        row = [delivery.key, *packed(found)]
+        try:
+            # Found here, it ends this message and not the others of the same settle.
+            wire.pack(row)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise Reject(f"{handler.name}: what it returned cannot be sent: {error}") from error
+        return _Outcome("finished", row)
 
     def _raised(self, failure: Failure, delivery: Delivery) -> _Outcome:
         """The one place where what handlers raise is caught."""
@@ -171,25 +200,29 @@ class Harness(Service):
             "id": delivery.id,
             "correlation": delivery.correlation,
         }
+        reason = told(error)
         if isinstance(error, Retry):
-            self.log.info("{type} {id} again: {reason}", reason=str(error), **what)
-            return _Outcome("retry", [key, error.delay, str(error)])
+            self.log.info("{type} {id} again: {reason}", reason=reason, **what)
+            return _Outcome("retry", [key, error.delay, reason])
         if isinstance(error, Reject):
-            self.log.error("{type} {id} rejected: {reason}", reason=str(error), **what)
-            return _Outcome("failed", [key, str(error)])
+            self.log.error("{type} {id} rejected: {reason}", reason=reason, **what)
+            return _Outcome("failed", [key, reason])
         self.log.failure("{type} {id} failed (attempt {n})", failure, n=delivery.attempt, **what)
-        reason = f"{type(error).__name__}: {error}"
-        return _Outcome("retry", [key, None, reason[:500]])
+        return _Outcome("retry", [key, None, f"{type(error).__name__}: {reason}"])
 
     def _finish(self, outcome: _Outcome, type: str, delivery: Delivery) -> None:
         key = delivery.key
         self._busy[type] -= 1
-        del self._running[key]
-        if len(self._unsettled) >= KEPT:
-            del self._unsettled[next(iter(self._unsettled))]
-        self._unsettled[key] = (delivery.id, outcome)
-        outcome.put(self.client.outcomes)
-        self.client.settle()
+        newest = self._running.pop(key)
+        if newest.id == delivery.id:
+            if len(self._unsettled) >= KEPT:
+                del self._unsettled[next(iter(self._unsettled))]
+            self._unsettled[key] = (delivery.id, outcome)
+            outcome.put(self.client.outcomes)
+            self.client.settle()
+        else:
+            # The broker has another store now, with another message under this key.
+            self._received([newest])
         self._start(type)
         if self._ends:
             self._ends.pop().callback(None)
@@ -208,8 +241,17 @@ class Harness(Service):
 
     def _extend(self) -> None:
         self._extending = self._clock.callLater(self._lease / 3, self._extend)
-        waiting = [one.key for queue in self._waiting.values() for one in queue]
+        waiting = [key for queue in self._waiting.values() for key in queue]
         self.client.extend([*self._running, *waiting])
+
+
+def told(error: BaseException | None) -> str:
+    """What an error says, as text that can be sent."""
+    try:
+        text = str(error)
+    except Exception:
+        text = "(it cannot be shown)"
+    return text.encode(errors="replace").decode()[:REASON]
 
 
 def packed(found: list[Output]) -> tuple[list[Any], list[Any], list[Any]]:

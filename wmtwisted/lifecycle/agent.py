@@ -19,7 +19,7 @@ from wmtwisted.message import Delivery, Message
 from wmtwisted.store.database import open_engine
 from wmtwisted.store.jobs import JobStore
 from wmtwisted.wmbs.model import File, Task, Workflow
-from wmtwisted.wmbs.records import Job
+from wmtwisted.wmbs.records import Change, Job
 from wmtwisted.wmbs.states import JobState
 
 #: Workflows whose tasks are kept at hand.
@@ -95,9 +95,9 @@ class Agent(Component):
                 return job
             raise Reject(str(error)) from None
 
-    def did(self, message: Delivery, job: Job) -> list[JobState]:
-        """The states that this message has already brought the job to."""
-        return [one.new for one in self.store.history(job.id) if one.cause == message.id]
+    def did(self, message: Delivery, job: Job) -> dict[JobState, Change]:
+        """By state, the changes of the job that this message has already led to."""
+        return {one.new: one for one in self.store.history(job.id) if one.cause == message.id}
 
     def sandbox(self, job: Job) -> Path:
         """The job's folder while it lives."""

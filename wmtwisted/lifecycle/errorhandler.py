@@ -61,10 +61,11 @@ class ErrorHandler(Agent):
             job = self._decide(message, job)
             if killed(job):
                 return about("JobFailed", job)
-            done = [job.state]
+            done = self.did(message, job)
         for state, again in COOLING.values():
             if state in done:
-                return about(again, job, self._cooloff * job.attempt)
+                # The attempt that failed: by now there may be others.
+                return about(again, job, self._cooloff * done[state].attempt)
         return about("JobFailed", job)
 
     def _decide(self, message: Delivery, job: Job) -> Job:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,7 +63,7 @@ class JobSubmitter(Agent):
         if job.state in ready:
             await self._enter()
             try:
-                job = await run(self._prepare, message, job)
+                job = await run(self._prepare, message, ready)
                 job = await self._hand_over(message, job)
             finally:
                 self._entering -= 1
@@ -89,14 +90,18 @@ class JobSubmitter(Agent):
             # The submission will meet the same, and say for which job.
             return self._entering + 1
 
-    def _prepare(self, message: Delivery, job: Job) -> Job:
+    def _prepare(self, message: Delivery, ready: Collection[JobState]) -> Job:
         """Stores the intent to run the next attempt, and writes what the job is told."""
+        # Once more: while a slot was waited for, it may have been killed, or submitted elsewhere.
+        job = self.job(message)
+        if job.state not in ready:
+            return job
         if job.state in COOLOFF:
             if self.did(message, job):
                 return job  # an attempt has come and gone since this message was first given
             job = self.advance(message, job, JobState.CREATED, "cooled off")
-        if job.state is not JobState.CREATED:
-            return job
+            if job.state is not JobState.CREATED:
+                return job
         try:
             self._write(job)
         except OSError as error:
@@ -154,7 +159,7 @@ class JobSubmitter(Agent):
             return [about("TrackJob", job)]
         if job.state is not JobState.EXECUTING:
             done = self.did(message, job)
-            if {JobState.SUBMITFAILED, JobState.JOBFAILED} & set(done):
+            if {JobState.SUBMITFAILED, JobState.JOBFAILED} & done.keys():
                 return [about("JobSubmitFailed", job)]
             if JobState.EXECUTING not in done:
                 raise Reject(f"job {job.id} is {job.state}: it does not wait to be submitted")

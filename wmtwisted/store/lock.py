@@ -52,6 +52,7 @@ class StoreLock:
             )
         # The server ends what is idle for longer, and the lock with it.
         connection.execute(text("SET SESSION wait_timeout = 31536000"))
+        connection.detach()  # its end is the lock's; the pool would keep it open
         self._connection = connection
 
     def release(self) -> None:

@@ -7,6 +7,7 @@ costs ten times the row itself.
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -29,6 +30,8 @@ from sqlalchemy import (
 from sqlalchemy.sql.dml import Delete, Insert
 
 from wmtwisted.store.tables import Tables
+
+_NAMED = re.compile(r"%\((\w+)\)s")
 
 #: A settled range as in `buffer_out`: component, lane, low, high, time.
 Range = tuple[int, int, int, int, float]
@@ -76,7 +79,11 @@ class MessageStore:
 
     def _compile(self, statement: Insert | Update | Delete | Select[Any]) -> _Statement:
         compiled = statement.compile(dialect=self._dialect)
-        return _Statement(str(compiled), tuple(compiled.positiontup or ()))
+        sql = str(compiled)
+        if compiled.positiontup is not None:
+            return _Statement(sql, tuple(compiled.positiontup))
+        # SQLAlchemy 2.1 has PyMySQL take parameters by name; rows are cheaper.
+        return _Statement(_NAMED.sub("%s", sql), tuple(_NAMED.findall(sql)))
 
     def queue(self, component: str) -> _QueueStatements:
         """The statements for one component's queue table."""

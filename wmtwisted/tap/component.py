@@ -95,6 +95,7 @@ class ComponentService(MultiService):
                 clock=reactor,
                 interests=interests,
                 refused=lambda error: end(reactor, error),
+                where=str(config.broker.listen),
             )
 
         context = Context(name, config, reactor, self._threads.run)
