@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from attrs import define, field, frozen
-from sqlalchemy import Engine, select
+from sqlalchemy import Pool, select
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
@@ -76,15 +77,17 @@ class Given:
     replay: int
     chain: str
     time: float
+    #: Its place among all that was sent to anyone.
+    turn: int
 
     @classmethod
-    def of(cls, entry: Entry, time: float) -> Given:
+    def of(cls, entry: Entry, time: float, turn: int) -> Given:
         """What the protocol would send."""
         one = entry.message
         assert one is not None
         return cls(
             entry.key, one.id, one.origin, one.number, one.type, one.payload, entry.attempt + 1,
-            entry.reason, entry.replay, one.chain, time,
+            entry.reason, entry.replay, one.chain, time, turn,
         )  # fmt: skip
 
 
@@ -170,16 +173,16 @@ class Bus:
         self.settings = Settings(**settings)
         self.clock = Clock()
         self.clock.advance(START)
-        self.engines: list[Engine] = []
+        self.engine = open_engine(url, "bus")
+        self.tables = Tables("ms_")
+        create(self.engine, self.tables)
+        self._abandoned: list[Pool] = []
         self.failures: list[Failure] = []
+        self._turns = count()
         self.open()
 
     def open(self) -> None:
         """Starts a broker."""
-        self.engine = open_engine(self.url, "bus")
-        self.engines.append(self.engine)
-        self.tables = Tables("ms_")
-        create(self.engine, self.tables)
         self.writer, self.reader = Threads(), Threads()
         self.ledger = Ledger(self.engine, self.tables)
         now, self.clock = self.clock.seconds(), Clock()
@@ -203,12 +206,16 @@ class Bus:
     def crash(self) -> None:
         """The broker's process is killed; another one starts."""
         self.writer.calls.clear()
+        # Their connections stay open and are not used again.
+        self._abandoned.append(self.engine.pool)
+        self.engine.dispose(close=False)
         self.open()
 
     def close(self) -> None:
         """Gives back all connections, also those of crashed brokers."""
-        for engine in self.engines:
-            engine.dispose()
+        self.engine.dispose()
+        for pool in self._abandoned:
+            pool.dispose()
 
     def advance(self, seconds: float) -> None:
         """Lets time pass, in steps of at most the broker's tick."""
@@ -230,7 +237,8 @@ class Bus:
         given: list[Given] = []
 
         def deliver(entries: list[Entry]) -> None:
-            given.extend(Given.of(entry, self.clock.seconds()) for entry in entries)
+            now = self.clock.seconds()
+            given.extend(Given.of(entry, now, next(self._turns)) for entry in entries)
 
         wanted = [(type, 0) if isinstance(type, str) else type for type in types]
         attached = result(self.broker.attach(component, wanted, credit, deliver))

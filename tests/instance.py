@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ T = TypeVar("T")
 ROOT = Path(__file__).parent.parent
 TWISTD = (sys.executable, "-c", "from twisted.scripts.twistd import run; run()")
 DEADLINE = 30.0
+#: Variables of the environment that processes get besides.
+KEPT: dict[str, str] = {}
 
 
 def until(condition: Callable[[], T], what: str, deadline: float = DEADLINE) -> T:
@@ -50,7 +52,7 @@ class Process:
         environment = {
             name: value for name, value in os.environ.items() if not name.startswith("WM_")
         }
-        environment["PYTHONPATH"] = str(ROOT)
+        environment.update(PYTHONPATH=str(ROOT), **KEPT)
         self.log = log
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -212,7 +214,11 @@ class Instance:
         path = self.home / "history" / name
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        rows = []
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):  # empty, or cut short by a kill
+                rows.append(json.loads(line))
+        return rows
 
     def sql(self, query: str) -> list[tuple[Any, ...]]:
         """Rows of the bus' store."""
@@ -251,9 +257,9 @@ def instance(
 
 
 def write_down(path: Path, **what: Any) -> None:
-    """One line, in one write, so that it is there whole or not at all."""
+    """One line, which what a killed writer left of its own cannot spoil."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(file, (json.dumps(what) + "\n").encode())
+        os.write(file, f"\n{json.dumps(what)}\n".encode())
     finally:
         os.close(file)

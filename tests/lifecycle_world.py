@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -435,7 +436,7 @@ class World:
         jobs = {}
         for job in self.jobs():
             changes = self.store.history(job.id)
-            for old, new in zip(changes, changes[1:], strict=False):
+            for old, new in pairwise(changes):
                 assert new.old == old.new
                 assert new.new in TRANSITIONS[old.new]
             steps = [(one.new.value, one.who, one.why, one.attempt) for one in changes]
@@ -456,7 +457,13 @@ class World:
 
 
 def workflow(
-    folder: Path, name: str = "w", *, jobs: int = 1, make: str = MAKE, retries: int = 2, **values: Any
+    folder: Path,
+    name: str = "w",
+    *,
+    jobs: int = 1,
+    make: str = MAKE,
+    retries: int = 2,
+    **values: Any,
 ) -> Workflow:
     """make -> add: the first attempt of the first job fails."""
     ran = RAN % (folder / "ran")

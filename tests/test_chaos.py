@@ -10,6 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +86,33 @@ def jobs(home: Path) -> list[Job]:
 
 def steps(home: Path) -> int:
     """How much has been done so far."""
-    order = [JobState.NEW, JobState.CREATED, JobState.EXECUTING, JobState.SUCCESS, JobState.CLEANOUT]
+    order = [
+        JobState.NEW,
+        JobState.CREATED,
+        JobState.EXECUTING,
+        JobState.SUCCESS,
+        JobState.CLEANOUT,
+    ]
     return sum(
         10 * job.attempt + (order.index(job.state) if job.state in order else 0)
         for job in jobs(home)
     )
+
+
+def kill(process: subprocess.Popen[str], home: Path, name: str) -> None:
+    """Kills one process of the demo, and waits until work goes on: the next dies in its midst."""
+
+    def killed() -> bool:
+        pid = payload(home) if name == "job" else child(process.pid, name)
+        with suppress(ProcessLookupError):
+            if pid:
+                os.kill(pid, signal.SIGKILL)
+                return True
+        return False  # not there, or it has just ended
+
+    before = steps(home)
+    until(killed, name, process)
+    until(lambda: steps(home) > before, f"progress after {name}", process)
 
 
 def test_everything_is_killed_once(tmp_path: Path) -> None:
@@ -98,8 +122,10 @@ def test_everything_is_killed_once(tmp_path: Path) -> None:
     expected = fill(read(str(events)), "all", [str(events)])
     home = tmp_path / "var" / "demo"
     process = subprocess.Popen(
-        [sys.executable, "-m", "wmtwisted.cli.main", "demo", "--input", str(events)]
-        + ["--jobs", str(JOBS), "--workers", "2", "--fail-rate", "0.2"],
+        [
+            *(sys.executable, "-m", "wmtwisted.cli.main", "demo", "--input", str(events)),
+            *("--jobs", str(JOBS), "--workers", "2", "--fail-rate", "0.2"),
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
@@ -109,11 +135,7 @@ def test_everything_is_killed_once(tmp_path: Path) -> None:
     try:
         until(lambda: steps(home) > 0, "jobs", process)
         for name in ("broker", *COMPONENTS, "job", "job"):
-            before = steps(home)
-            find = (lambda: payload(home)) if name == "job" else (lambda: child(process.pid, name))
-            os.kill(until(find, name, process), signal.SIGKILL)
-            # Work goes on, so that the next one dies in the middle of it.
-            until(lambda: steps(home) > before, f"progress after {name}", process)
+            kill(process, home, name)
         out, _ = process.communicate(timeout=DEADLINE)
     finally:
         process.kill()
@@ -134,7 +156,7 @@ def test_everything_is_killed_once(tmp_path: Path) -> None:
             changes = store.history(job.id)
             submitted = [change.attempt for change in changes if change.new is JobState.EXECUTING]
             assert submitted == list(range(1, job.attempt + 1))
-            for old, new in zip(changes, changes[1:], strict=False):
+            for old, new in pairwise(changes):
                 assert new.new in TRANSITIONS[old.new]
     assert not list((home / "var" / "sandbox").glob("*/*"))
     InstanceLock(home, 0.0).release()

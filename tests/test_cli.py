@@ -114,7 +114,7 @@ class TestInit:
         assert stat.S_IMODE(config.path.stat().st_mode) == 0o600
         assert stat.S_IMODE((tmp_path / "site" / "run").stat().st_mode) == 0o700
         assert wm("-c", config.path, "workflow", "list").code == 0
-        assert wm("config", "check", "-c", config.path).out.endswith("good (7 components)\n")
+        assert wm("config", "check", "-c", config.path).out.endswith("DBS, Phedex, JobCleanup)\n")
 
     def test_overwrites_nothing(self, wm: Wm) -> None:
         Path("wm.toml").write_text("mine")

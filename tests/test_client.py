@@ -573,6 +573,34 @@ def test_a_stuck_peer_is_disconnected_and_its_messages_go_to_another(bus: Bus) -
     assert [one.key for one in other.deliveries] == [one.key for one in stuck.deliveries]
 
 
+def test_a_stuck_peer_uses_up_no_message_s_attempts(tmp_path: Path) -> None:
+    """With a short lease it would be given the same messages time and again."""
+    bus = Bus(tmp_path, lease=2.0, attempts=5)
+    stuck = worker(bus)
+    stuck.end.peer.stuck = True
+    bus.advance(60)
+    assert stuck.lost
+    assert bus.dead() == []
+    other = bus.raw("Worker", "b2")
+    other.attach("Work")
+    bus.run()
+    assert [one.payload for one in other.deliveries] == [b"0", b"1", b"2"]
+
+
+def test_a_peer_that_says_hello_late_is_not_taken_for_stuck(bus: Bus) -> None:
+    late = bus.raw("")
+    bus.advance(25)
+    late(wire.Hello, name="late", boot="b", version=wire.VERSION)
+    bus.advance(60)
+    assert not late.lost
+
+
+def test_a_peer_that_never_says_hello_is_disconnected(bus: Bus) -> None:
+    silent = bus.raw("")
+    bus.advance(45)
+    assert silent.lost
+
+
 def test_a_lease_that_runs_out(tmp_path: Path) -> None:
     bus = Bus(tmp_path, lease=10.0)
     first = worker(bus)

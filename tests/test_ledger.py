@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pymysql
 import pytest
@@ -198,11 +199,12 @@ def test_a_commit_that_fails_leaves_nothing(bus: Bus) -> None:
     """Neither rows nor numbers: the ledger goes on as if it had not been asked."""
     bus.attach("One", "A")
     bus.publish("p", item(1))
-    insert, bus.ledger.store.insert_deliveries = bus.ledger.store.insert_deliveries, _fail
     for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
+        with (
+            patch.object(bus.ledger.store, "insert_deliveries", side_effect=ZeroDivisionError),
+            pytest.raises(ZeroDivisionError),
+        ):
             bus.ledger.apply(Batch([Submission("q", [item(1)]), Submission("p", [item(2)])]), 5.0)
-    bus.ledger.store.insert_deliveries = insert
     applied = bus.ledger.apply(Batch([Submission("r", [item(1)]), Submission("p", [item(2)])]), 5.0)
     assert applied.results == [[1], [1]]
     assert bus.rows("message", "id", "routes") == [(1, "1:0:1"), (2, "1:0:2"), (3, "1:0:3")]
@@ -210,10 +212,6 @@ def test_a_commit_that_fails_leaves_nothing(bus: Bus) -> None:
     bus.ledger.flush(6.0)
     bus.ledger.flush(7.0)
     assert bus.rows("queue_one", "seq") == [(1,), (2,), (3,)]
-
-
-def _fail(*args: Any) -> None:
-    raise ZeroDivisionError
 
 
 class Breaking:
@@ -226,11 +224,11 @@ class Breaking:
         self.lite = self.dialect.name == "sqlite"
 
     def __enter__(self) -> Breaking:
-        self.dialect.do_commit = self._commit  # type: ignore[method-assign]
+        setattr(self.dialect, "do_commit", self._commit)  # noqa: B010 (a method, says mypy)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.dialect.do_commit = self.real  # type: ignore[method-assign]
+        setattr(self.dialect, "do_commit", self.real)  # noqa: B010
 
     def _commit(self, connection: Any) -> None:
         if not self.times:
@@ -395,7 +393,7 @@ def test_interests_are_withdrawn_and_kept(bus: Bus) -> None:
         bus.attach("one", "A")
     for bad in ([(5, 0)], [("A", 2)], [("", 0)], [("A ", 0)]):
         with pytest.raises(Refused):
-            bus.attach("Three", *bad)  # type: ignore[arg-type]
+            bus.attach("Three", *bad)
     assert [row[1] for row in bus.rows("component", "id", "name")] == ["One", "Two"]
 
 
@@ -437,7 +435,7 @@ def test_a_flush_moves_what_waits_and_what_is_settled(bus: Bus) -> None:
 
 def test_one_broker_for_each_store(bus: Bus, tmp_path: Path) -> None:
     lock = StoreLock(bus.engine, "ms_", "first")
-    with pytest.raises(StoreError, match="in use by (first|another)"):
+    with pytest.raises(StoreError, match="in use by"):
         StoreLock(bus.engine, "ms_", "second")
     lock.release()
     StoreLock(bus.engine, "ms_", "third").release()

@@ -59,7 +59,7 @@ def test_a_job_over_its_time_limit() -> None:
 def test_a_job_that_ends_well_without_its_output() -> None:
     with world() as one:
         # What the first attempt left of its outputs is not taken for the second one's.
-        script = 'case $WM_BATCH_JOB in *.1) echo one > a; rm -f b;; *) echo two > b;; esac'
+        script = "case $WM_BATCH_JOB in *.1) echo one > a; rm -f b;; *) echo two > b;; esac"
         job = walk(one, command("w", "sh", "-c", script, outputs=["a", "b"]))
         check(one, WorkflowState.FAILED, job, S.EXHAUSTED)
         assert [why for why in one.whys(job.name) if why.startswith("w-make-1 ")] == [
@@ -183,7 +183,11 @@ def test_a_full_slot_table() -> None:
 def test_outputs_under_a_name_that_is_taken() -> None:
     with world() as one:
         taken = File("/store/w/make/w-make-1/a", "/elsewhere", 1, 1)
-        one.store.inject(Workflow("other", [Task("read", ["true"], "input", Splitting(per_job=1))]), [taken], cause="t")
+        one.store.inject(
+            Workflow("other", [Task("read", ["true"], "input", Splitting(per_job=1))]),
+            [taken],
+            cause="t",
+        )
         job = walk(one, command("w", "sh", "-c", "echo 1 > a", outputs=["a"], retries=0))
         assert (one.dead, job.state, job.outcome) == ([], S.CLEANOUT, S.EXHAUSTED)
         assert "already known as an input file" in one.whys("w-make-1")[-2]
@@ -291,7 +295,7 @@ def test_killed_while_it_is_followed() -> None:
 def test_killed_while_its_outputs_are_stored() -> None:
     with world(twice=False) as one:
         one.submit(command("w", "sh", "-c", "echo 1 > a", outputs=["a"]))
-        killed = []
+        killed: list[str] = []
 
         def after(what: str) -> None:
             if what == "move" and not killed:

@@ -64,8 +64,8 @@ def test_every_message_in_two_processes_at_once(seed: int) -> None:
         check(one, jobs=3)
 
 
-# A process that ends is the harder case; of an error that is only raised, every fifth will do.
-@pytest.mark.parametrize(("error", "step"), [(Crash, 1), (store_error, 5)])
+# A process that ends is the harder case; of an error that is only raised, every eighth will do.
+@pytest.mark.parametrize(("error", "step"), [(Crash, 1), (store_error, 8)])
 def test_a_failure_after_any_call(error: Callable[[], BaseException], step: int) -> None:
     with world(twice=False) as one:
         expected = walk(one)

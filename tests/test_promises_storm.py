@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from tests.instance import Instance, instance, until
@@ -30,14 +31,16 @@ def stored(instance: Instance, type: str) -> list[str]:
     return [row[1].decode() for row in rows if row[0] == type]
 
 
-def storm(instance: Instance, victims: dict[str, Any], rounds: int, seed: int) -> None:
+def storm(
+    instance: Instance, victims: dict[str, Callable[[], object]], rounds: int, seed: int
+) -> None:
     """Kills one of the processes after another, at random moments, and starts it again."""
     dice = random.Random(seed)  # noqa: S311 (to be repeatable)
     names = sorted(victims)
     order = [*names, *dice.choices(names, k=rounds)][:rounds]
     dice.shuffle(order)
     for name in order:
-        until(lambda name=name: works(instance, name), f"{name} does something", 20)
+        until(partial(works, instance, name), f"{name} does something", 20)
         # The moment of the kill is the test's input: nothing is waited for here.
         threading.Event().wait(dice.uniform(0.0, 0.3))
         instance.kill(name)
@@ -84,8 +87,8 @@ def test_a_flow_survives_the_death_of_all_its_processes() -> None:
         def publisher() -> None:
             one.python("publisher", "tests.promise_publisher", "Work", "20", "4")
 
-        victims: dict[str, Any] = {
-            name: lambda name=name: one.component(name, wait=False) for name in PARTS
+        victims: dict[str, Callable[[], object]] = {
+            name: partial(one.component, name, wait=False) for name in PARTS
         }
         victims["broker"] = lambda: one.broker(wait=False)
         victims["publisher"] = publisher
@@ -132,7 +135,7 @@ def test_a_stream_survives_the_death_of_all_its_processes() -> None:
         consumer()
         publisher()
         until(lambda: len(one.history("Reader")) > 20, "messages flow")
-        victims = {
+        victims: dict[str, Callable[[], object]] = {
             "broker": lambda: one.broker(wait=False),
             "publisher": publisher,
             "consumer": consumer,

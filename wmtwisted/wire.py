@@ -178,5 +178,5 @@ def unpack(data: bytes) -> Any:
     """The value of packed bytes. Raises Refused when they are none."""
     try:
         return msgpack.unpackb(data, strict_map_key=False)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:  # a TypeError is a key that cannot be one
         raise Refused("bad-message", f"a batch cannot be unpacked ({error})") from None

@@ -15,6 +15,7 @@ from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from wmtwisted import wire
+from wmtwisted.broker.ledger import MAX_DELAY
 from wmtwisted.broker.queue import Entry
 from wmtwisted.broker.replay import parse
 from wmtwisted.broker.service import Attached, Broker
@@ -22,7 +23,7 @@ from wmtwisted.errors import Refused, WMError
 
 P = ParamSpec("P")
 
-#: Seconds between pings; a peer that has not answered one by the next is disconnected.
+#: Seconds between pings, at most; a peer that has not answered one by the next is disconnected.
 PING_SECONDS = 20.0
 
 #: The most records one History answers.
@@ -30,9 +31,6 @@ MAX_RECORDS = 1000
 
 #: The longest reason of a retry or a dead letter, in characters.
 MAX_REASON = 2000
-
-#: The longest delay of a retry, in seconds.
-MAX_DELAY = 10 * 365 * 86400.0
 
 
 def _refusing(function: Callable[P, Any]) -> Callable[P, Deferred[Any]]:
@@ -73,7 +71,13 @@ class BrokerProtocol(AMP):
 
     def connectionMade(self) -> None:
         super().connectionMade()
-        self._ping = self.broker.clock.callLater(PING_SECONDS, self._pinged)
+        self._wait()
+
+    def _wait(self) -> None:
+        # With a short lease, a stuck process must be gone before it has used up its messages'
+        # attempts: each time a lease runs out it would be given them again.
+        period = min(PING_SECONDS, self.broker.settings.lease)
+        self._ping = self.broker.clock.callLater(period, self._pinged)
 
     def _pinged(self) -> None:
         if not self._answered:
@@ -81,7 +85,7 @@ class BrokerProtocol(AMP):
             cast(ITCPTransport, self.transport).abortConnection()
             return
         self._answered = False
-        self._ping = self.broker.clock.callLater(PING_SECONDS, self._pinged)
+        self._wait()
         if self.name:
             self.callRemote(wire.Ping).addCallbacks(self._pong, lambda _: None)
 
@@ -122,6 +126,7 @@ class BrokerProtocol(AMP):
             if not text.isprintable() or not 0 < len(text) <= 60 or "~" in text or "/" in text:
                 raise Refused("bad-name", f"{part} {text[:60]!r} is not 1 to 60 characters but ~ /")
         self.name, self._origin = name, f"{name}~{boot}"
+        self._answered = True
         return {"broker": self.broker.settings.name}
 
     @wire.Attach.responder

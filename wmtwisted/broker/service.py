@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wmtwisted.broker.batch import Applied, Batch, Finished, Item, Result, Settlement, Submission
-from wmtwisted.broker.ledger import MAX_DELAY, OUTPUTS, Ledger, check_item, is_name
+from wmtwisted.broker.ledger import OUTPUTS, Ledger, check_item, is_name
 from wmtwisted.broker.queue import Consumer, Entry, Queue, Want
 from wmtwisted.broker.replay import Replays
 from wmtwisted.errors import Refused, WMError
@@ -31,8 +31,6 @@ from wmtwisted.wire import Fatal
 
 #: A commit that takes longer is named as trouble.
 STUCK_SECONDS = 2.0
-#: Characters kept of the reason of a dead letter.
-REASON = 1000
 #: Messages kept for those who watch what passes.
 NEWEST = 50
 #: Counters of (source, type) kept; what is published beyond them is counted under OTHERS.
@@ -337,8 +335,7 @@ class Broker:
     def settle(self, attached: Attached, outcomes: list[Any]) -> Deferred[list[int]]:
         """Takes outcomes as in `wire.Settle`; fires with the stale keys, after the commit."""
         self._check_open()
-        # All of it before the first lease ends: what is refused has changed nothing.
-        done, finished, retry, failed = _check_outcomes(outcomes)
+        done, finished, retry, failed = outcomes
         queue, consumer = self.queues[attached.component], attached.consumer
         counts = self._counts[attached.component]
         settlement = Settlement(attached.component)
@@ -377,8 +374,6 @@ class Broker:
 
     def extend(self, attached: Attached, keys: list[int]) -> None:
         """The process still works on these."""
-        if not isinstance(keys, list) or any(type(key) is not int for key in keys):
-            raise Refused("bad-message", "an extend is a list of keys")
         self.queues[attached.component].extend(attached.consumer, keys, self.clock.seconds())
 
     def _put_back(self, component: str, entries: list[Entry], reason: str) -> None:
@@ -419,7 +414,7 @@ class Broker:
             id=f"{entry.message.origin}/{entry.message.number}" if entry.message else entry.key,
             reason=reason,
         )
-        settlement.dead.append((entry, reason[:REASON]))
+        settlement.dead.append((entry, reason))
         self._counts[settlement.component].dead += 1
 
     # Watching -------------------------------------------------------------------------------
@@ -513,28 +508,6 @@ def _look_up(ledger: Ledger, wanted: history.Filter) -> list[list[Any]]:
         return [history.as_row(row, names) for row in rows]
 
     return read(ledger.engine, look)
-
-
-def _check_outcomes(outcomes: Any) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
-    """The four parts of a settle. Raises Refused when one of them has not its form."""
-    try:
-        done, finished, retry, failed = outcomes
-        keys = [*done]
-        keys += [key for key, _, _, _ in finished]
-        for key, delay, reason in retry:
-            keys.append(key)
-            # not (delay >= 0) refuses nan as well
-            if not isinstance(reason, str) or (delay is not None and not 0 <= delay <= MAX_DELAY):
-                raise Refused("bad-message", f"the retry of {key!r} has no delay, or no reason")
-        for key, reason in failed:
-            keys.append(key)
-            if not isinstance(reason, str):
-                raise Refused("bad-message", f"the failure of {key!r} has no reason")
-    except (TypeError, ValueError):
-        raise Refused("bad-message", "a settle has not the four parts of Settle") from None
-    if any(type(key) is not int for key in keys):
-        raise Refused("bad-message", "a settle names what is no key")
-    return done, finished, retry, failed
 
 
 def _bad_outputs(messages: Any, flags: Any, triggers: Any, most: int) -> str:

@@ -18,7 +18,7 @@ def config() -> None:
 @pass_config
 def check(config: Config) -> None:
     """Check the configuration file; say what is wrong, all at once."""
-    click.echo(f"{config.path}: good ({len(config.components)} components)")
+    click.echo(f"{config.path}: good (components: {', '.join(config.components)})")
 
 
 @config.command()

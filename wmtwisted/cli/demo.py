@@ -72,7 +72,7 @@ class Ended:
     type=click.IntRange(1, 10_000_000),
     default=100_000,
     show_default=True,
-    help="Events to generate.",
+    help="Events to generate, rounded up to the same number in each job.",
 )
 @click.option(
     "--jobs",

@@ -45,7 +45,9 @@ def write(folder: Path, values: dict[str, object], more: str = "") -> Config:
     "[default: SQLite files in FOLDER/var]",
 )
 @click.option("--page", type=click.IntRange(1, 65535), metavar="PORT", help="Serve the page there.")
-@click.option("--slots", type=click.IntRange(1), help="Jobs that run at the same time.")
+@click.option(
+    "--slots", type=click.IntRange(1), metavar="N", help="Jobs that run at the same time."
+)
 def init(folder: Path, database: str | None, page: int | None, slots: int | None) -> None:
     """Lay out a new instance in a folder.
 

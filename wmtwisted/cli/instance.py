@@ -36,13 +36,18 @@ def prepare(config: Config) -> None:
     from wmtwisted.store.database import open_engine
     from wmtwisted.store.jobs import JobStore
 
-    for folder in folders(config):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    engine = open_engine(config.store.jobs, "jobs")
+    # Payloads and logs are nobody else's to read: this holds for parents as well, and for files.
+    before = os.umask(0o077)
     try:
-        JobStore(engine).create_tables()
+        for folder in folders(config):
+            folder.mkdir(parents=True, exist_ok=True)
+        engine = open_engine(config.store.jobs, "jobs")
+        try:
+            JobStore(engine).create_tables()
+        finally:
+            engine.dispose()
     finally:
-        engine.dispose()
+        os.umask(before)
 
 
 class InstanceLock:

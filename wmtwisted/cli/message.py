@@ -50,7 +50,15 @@ def publish(
 
 
 @message.command()
-@click.option("-n", "--lines", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option(
+    "-n",
+    "--lines",
+    metavar="N",
+    type=click.IntRange(1, 1000),
+    default=20,
+    show_default=True,
+    help="The last so many.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C.")
 @click.option("--type", default="", help="Only of this type.")
 @click.option("--component", default="", help="Only what was queued for it.")

@@ -18,7 +18,7 @@ from wmtwisted.cli.instance import InstanceLock, prepare
 from wmtwisted.cli.supervise import BROKER, Supervisor, programs
 from wmtwisted.config import Config
 from wmtwisted.endpoint import Endpoint
-from wmtwisted.errors import Unknown, Unreachable, WMError
+from wmtwisted.errors import Conflict, Unknown, Unreachable, WMError
 
 
 class Terminated(KeyboardInterrupt):
@@ -38,7 +38,7 @@ def up(config: Config) -> None:
     A process that ends is started again. The log of each is in the folder paths.log.
     """
     with running(config, lambda line: click.echo(line, err=True)) as supervisor:
-        click.echo(f"up: the broker and {len(config.components)} components; Ctrl-C stops them")
+        click.echo(f"up: the broker, {', '.join(config.components)}; Ctrl-C stops them")
         if config.web.listen is not None:
             click.echo(f"page: {config.web.listen.url}")
         hold(supervisor)
@@ -83,6 +83,11 @@ def running(
         )
         try:
             prepare(config)
+            if listening(config.broker.listen):
+                raise Conflict(
+                    f"a broker that is not this instance's listens at {config.broker.listen}",
+                    f"stop it first, or choose another broker.listen in {config.path}",
+                )
             supervisor.start()
             wait_until_up(config, supervisor)
             yield supervisor
@@ -104,7 +109,9 @@ def interruptible() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise Terminated(number)
 
-    before = {number: signal.signal(number, interrupt) for number in _ENDS}
+    # What is ignored stays ignored: `nohup` asks for that.
+    ends = [number for number in _ENDS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in ends}
     try:
         yield
     finally:
@@ -137,8 +144,7 @@ _ENDS = (signal.SIGTERM, signal.SIGHUP)
 def wait_until_up(config: Config, supervisor: Supervisor, seconds: float = 60.0) -> None:
     """Wait until the broker answers and every component is connected to it.
 
-    What is published before that reaches nobody. Raises Crashed when a process keeps ending, and
-    WMError when it takes too long.
+    Raises Crashed when a process keeps ending, and WMError when it takes too long.
     """
     from wmtwisted.client.blocking import status
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.protocols.amp import Command
+from twisted.protocols.amp import AmpError, Command
 from twisted.python.failure import Failure
 
 from wmtwisted import wire
@@ -32,6 +32,8 @@ class _Transport:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        #: AMP has closed it, because what came is not AMP.
+        self.given_up = False
 
     def write(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -40,7 +42,7 @@ class _Transport:
         self._socket.sendall(b"".join(data))
 
     def loseConnection(self) -> None:
-        self._socket.close()
+        self.given_up = True
 
     def getPeer(self) -> str:
         return "broker"
@@ -53,21 +55,31 @@ class Connection:
     """One connection to the broker of `config`, to be used in a `with` statement.
 
     Raises Unreachable when there is no broker, Refused when it will not do what is asked, and
-    Unknown when it did not answer within `timeout` seconds.
+    Unknown when it did not answer within `timeout` seconds. Connecting takes no longer either.
     """
 
-    def __init__(self, config: Config, name: str = "script", timeout: float = 10.0) -> None:
+    def __init__(
+        self, config: Config, name: str = "script", timeout: float = 10.0, boot: str = ""
+    ) -> None:
+        """`boot` makes the ids of what is published, with name and number; empty: a new one."""
         self.name = name
-        self.boot = f"{os.getpid():x}{secrets.token_hex(4)}"
+        self.boot = boot or f"{os.getpid():x}{secrets.token_hex(4)}"
         self.timeout = timeout
         self._address = config.broker.listen
         self._number = 0
 
     def __enter__(self) -> Connection:
+        end = time.monotonic() + self.timeout
         self._socket = _connect(self._address, self.timeout)
+        self._transport = _Transport(self._socket)
         self._session = Session(lambda deliveries: None)
-        self._session.makeConnection(_Transport(self._socket))
-        self.call(wire.Hello, name=self.name, boot=self.boot, version=wire.VERSION)
+        self._session.makeConnection(self._transport)
+        hello = {"name": self.name, "boot": self.boot, "version": wire.VERSION}
+        try:
+            self._call(wire.Hello, hello, end)
+        except BaseException:
+            self._socket.close()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -75,24 +87,42 @@ class Connection:
 
     def call(self, command: type[Command], **arguments: Any) -> dict[str, Any]:
         """Sends a command and waits for its answer."""
+        return self._call(command, arguments, time.monotonic() + self.timeout)
+
+    def _call(
+        self, command: type[Command], arguments: dict[str, Any], end: float
+    ) -> dict[str, Any]:
         results: list[Any] = []
-        self._session.call(command, **arguments).addBoth(results.append)
-        end = time.monotonic() + self.timeout
-        while not results:
-            self._socket.settimeout(max(0.001, end - time.monotonic()))
-            try:
+        try:
+            self._wait_until(end)
+            self._session.call(command, **arguments).addBoth(results.append)
+            while not results:
+                self._wait_until(end)
                 data = self._socket.recv(1 << 16)
-            except TimeoutError:
-                raise Unknown(f"no answer from the broker within {self.timeout:g} s") from None
-            except OSError as error:
-                raise Unknown(f"the connection to the broker broke ({error})") from error
-            if not data:
-                raise Unknown("the broker closed the connection before it answered")
-            self._session.dataReceived(data)
+                if not data:
+                    raise Unknown("the broker closed the connection before it answered")
+                try:
+                    self._session.dataReceived(data)
+                except AmpError:
+                    self._transport.given_up = True
+                if self._transport.given_up:
+                    raise Unreachable(
+                        f"what answers at {self._address} is no broker of this version",
+                        "look at broker.listen in the configuration, on both sides",
+                    )
+        except TimeoutError:
+            raise Unknown(f"no answer from the broker within {self.timeout:g} s") from None
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise Unknown(f"the connection to the broker broke ({why.lower()})") from error
         if isinstance(results[0], Failure):
             results[0].raiseException()
         answer: dict[str, Any] = results[0]
         return answer
+
+    def _wait_until(self, end: float) -> None:
+        """What the socket does next raises TimeoutError at `end`."""
+        self._socket.settimeout(max(0.001, end - time.monotonic()))
 
     def publish(self, messages: Sequence[Message]) -> list[Receipt]:
         """Publishes; returns when all are on disk."""
@@ -133,7 +163,9 @@ class Connection:
 
 def publish(config: Config, messages: Sequence[Message], timeout: float = 10.0) -> list[Receipt]:
     """Publishes from a script, over a connection of its own."""
+    end = time.monotonic() + timeout
     with Connection(config, timeout=timeout) as connection:
+        connection.timeout = max(0.1, end - time.monotonic())
         return connection.publish(messages)
 
 

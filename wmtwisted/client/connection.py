@@ -141,7 +141,7 @@ class Connection(Service):
             delay = min(RETRY_FIRST * 1.5**self._failures, RETRY_MOST)
             self._failures = min(self._failures + 1, 20)
             # So that all components do not come at the same moment.
-            delay *= random.uniform(0.5, 1.0)  # noqa: S311
+            delay *= random.uniform(0.5, 1.0)  # noqa: S311 (nothing secret)
             self._retry = self._clock.callLater(delay, self._connect)
 
     def _remind(self, failure: Failure) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import socket
+from pathlib import Path
 from typing import Any
 
+from sqlalchemy.exc import SQLAlchemyError
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.endpoints import serverFromString
@@ -15,16 +18,15 @@ from twisted.python.failure import Failure
 from wmtwisted.broker.ledger import Ledger
 from wmtwisted.broker.protocol import BrokerFactory
 from wmtwisted.broker.service import Broker, Settings
-from wmtwisted.config import Config, load
+from wmtwisted.config import Config, hide_password, load
 from wmtwisted.endpoint import Endpoint
-from wmtwisted.errors import ConfigError, WMError
-from wmtwisted.flow.spec import read_flow
+from wmtwisted.errors import ConfigError, StoreError, WMError
 from wmtwisted.store.database import open_engine
 from wmtwisted.store.jobs import JobStore
 from wmtwisted.store.lock import StoreLock
 from wmtwisted.store.tables import Tables, create
 from wmtwisted.tap.pages import Pages
-from wmtwisted.tap.process import Orphan, Threads, end, quiet, refuse
+from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, quiet, refuse
 from wmtwisted.web.site import make_site
 
 
@@ -41,14 +43,25 @@ class Options(usage.Options):
         """Everything that can be refused is refused here, before the process detaches."""
         try:
             self.read: Config = load(self["config"])
-            self.flow = read_flow(self.read.flow.spec)
-            self.engine = open_engine(self.read.store.bus, "bus")
-            self.lock = StoreLock(self.engine, self.read.store.prefix, self.read.broker.name)
-            self.tables = Tables(self.read.store.prefix)
-            create(self.engine, self.tables)
-            self.engine.dispose()  # connections do not survive a fork
+            self.flow = flow_of(self.read)
+            self._open()
         except WMError as error:
             refuse(error)
+
+    def _open(self) -> None:
+        """Takes the store; raises StoreError when it cannot be written, or another one has it."""
+        store = self.read.store
+        self.engine = open_engine(store.bus, "bus")
+        self.tables = Tables(store.prefix)
+        try:
+            self.lock = StoreLock(self.engine, store.prefix, self.read.broker.name)
+            create(self.engine, self.tables)
+        except (OSError, SQLAlchemyError) as error:
+            raise StoreError(
+                f"cannot write the bus store at {hide_password(store.bus)}: {describe(error)}",
+                "the broker needs to write that, and what is beside it",
+            ) from error
+        self.engine.dispose()  # connections do not survive a fork
 
 
 class BrokerService(MultiService):
@@ -118,6 +131,8 @@ class BrokerService(MultiService):
                 f"stop what listens there, or choose another {key} in {self._options.read.path}",
             ) from failure.value
 
+        if endpoint.kind == "unix":
+            clear_stale(Path(endpoint.path))
         listen = serverFromString(self._reactor, endpoint.server).listen
         opened: Deferred[None] = maybeDeferred(listen, factory).addCallbacks(listening, taken)
         return opened
@@ -131,6 +146,29 @@ class BrokerService(MultiService):
         stop = super().stopService
         closed.addBoth(lambda _: stop())
         return closed.addBoth(lambda _: self._options.lock.release())
+
+
+def clear_stale(path: Path) -> None:
+    """Removes the socket and the lock of a process that is gone; not what anyone listens at.
+
+    Twisted looks whether the process id in the lock is in use, and after a restart of the machine
+    or the container it may well be, by another process.
+    """
+    if path.exists():
+        if not path.is_socket():
+            return
+        with socket.socket(socket.AF_UNIX) as peer:
+            peer.setblocking(False)
+            try:
+                peer.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            except OSError:
+                return
+            else:
+                return
+    # Twisted's lock is a link whose target is a process id.
+    path.with_name(path.name + ".lock").unlink(missing_ok=True)
 
 
 def makeService(options: Options) -> IService:

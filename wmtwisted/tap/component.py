@@ -17,8 +17,7 @@ from wmtwisted.component.harness import Harness
 from wmtwisted.config import Config, load
 from wmtwisted.errors import ConfigError, WMError
 from wmtwisted.flow.conform import mismatch
-from wmtwisted.flow.spec import read_flow
-from wmtwisted.tap.process import Orphan, Threads, end, quiet, refuse
+from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, quiet, refuse
 
 
 class Options(usage.Options):
@@ -50,20 +49,20 @@ def find(config: Config, name: str) -> type[Component]:
     """
     path = config.component(name).class_
     module, _, attribute = path.partition(":")
+    what = f"components.{name}.class: {path!r}"
+    hint = f"it is named in {config.path}, as module:Class"
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(
-            f"components.{name}.class: {path!r} cannot be imported: {error}"
-        ) from error
+    except Exception as error:
+        # A module that is imported can fail in any way, and all of them are told alike.
+        raise ConfigError(f"{what} cannot be imported: {describe(error)}", hint) from error
     if not isinstance(found, type) or not issubclass(found, Component):
-        raise ConfigError(f"components.{name}.class: {path!r} is no Component")
+        raise ConfigError(f"{what} is no Component", hint)
+    flow = flow_of(config)
     try:
-        differences = mismatch(
-            read_flow(config.flow.spec), name, found.consumes(), found.publishes()
-        )
+        differences = mismatch(flow, name, found.consumes(), found.publishes())
     except ValueError as error:
-        raise ConfigError(f"components.{name}.class: {error}") from error
+        raise ConfigError(f"{what} cannot be used: {error}", hint) from error
     if differences:
         lines = "".join(f"\n  {line}" for line in differences)
         raise ConfigError(
@@ -71,6 +70,19 @@ def find(config: Config, name: str) -> type[Component]:
             f"change the component, or {config.flow.spec}",
         )
     return found
+
+
+def make(kind: type[Component], context: Context) -> Component:
+    """The component. Raises ConfigError when it refuses to be made, e.g. with these options."""
+    try:
+        return kind(context)
+    except WMError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"components.{context.name}: {kind.__name__} cannot be made: {describe(error)}",
+            f"look at components.{context.name} in {context.config.path}",
+        ) from error
 
 
 class ComponentService(MultiService):
@@ -98,9 +110,8 @@ class ComponentService(MultiService):
                 where=str(config.broker.listen),
             )
 
-        context = Context(name, config, reactor, self._threads.run)
         self.harness = Harness(
-            options.component(context),
+            make(options.component, Context(name, config, reactor, self._threads.run)),
             connect,
             threads=settings.threads,
             prefetch=settings.prefetch,
@@ -127,5 +138,8 @@ def makeService(options: Options) -> IService:
     """The component's service."""
     from twisted.internet import reactor
 
-    service: IService = ComponentService(options, reactor)
+    try:
+        service: IService = ComponentService(options, reactor)
+    except WMError as error:
+        refuse(error)
     return service

@@ -20,14 +20,32 @@ from twisted.logger import (
 from twisted.protocols import amp
 from twisted.python.threadpool import ThreadPool
 
-from wmtwisted.errors import WMError
+from wmtwisted.config import Config
+from wmtwisted.errors import SpecError, WMError
+from wmtwisted.flow.model import Flow
+from wmtwisted.flow.spec import read_flow
 
 
 def explain(error: BaseException) -> str:
     """An error as `error: ...` and, when there is one, `hint: ...`."""
     hint = error.hint if isinstance(error, WMError) else ""
-    what = str(error) if isinstance(error, WMError) else f"{type(error).__name__}: {error}"
+    what = str(error) if isinstance(error, WMError) else describe(error)
     return f"error: {what}" + (f"\nhint: {hint}" if hint else "")
+
+
+def describe(error: BaseException) -> str:
+    """An error that is not ours, on one line: a database's has its statement on the next ones."""
+    first, *_ = str(error).splitlines() or [""]
+    return f"{type(error).__name__}: {first}"
+
+
+def flow_of(config: Config) -> Flow:
+    """The flow of a configuration. Raises SpecError when it cannot be read."""
+    try:
+        return read_flow(config.flow.spec)
+    except SpecError as error:
+        error.hint = error.hint or f"it is the file that flow.spec names in {config.path}"
+        raise
 
 
 def refuse(error: WMError) -> NoReturn:
@@ -38,13 +56,20 @@ def refuse(error: WMError) -> NoReturn:
 
 def end(reactor: IReactorCore, error: BaseException | None) -> None:
     """Ends the running process with code 1 and one clear line; services stop in order."""
-    print(explain(error or WMError("unknown")), file=sys.stderr, flush=True)
+    # In the foreground twistd's own stderr is the log, which puts its marks before each line.
+    to = sys.__stderr__ if sys.__stderr__ is not None and not _detached() else sys.stderr
+    print(explain(error or WMError("unknown")), file=to, flush=True)
     # The reactor stops with code 0 whatever was raised, and twistd has no other way.
     atexit.register(os._exit, 1)
     if reactor.running:
         reactor.stop()
     else:
         reactor.callWhenRunning(reactor.stop)
+
+
+def _detached() -> bool:
+    """Whether twistd runs in the background, where only the log is read."""
+    return os.path.samestat(os.fstat(2), os.stat(os.devnull))
 
 
 def quiet() -> None:

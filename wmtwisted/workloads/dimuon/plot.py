@@ -32,11 +32,14 @@ def save_plot(total: Histogram, path: str) -> None:
         # No pyplot: it would look for a screen, and keep the figure.
         figure = Figure(figsize=(8.0, 7.0), dpi=150, facecolor="white")
         FigureCanvasAgg(figure)
-        main = figure.add_axes((0.115, 0.3 if fit else 0.09, 0.85, 0.635 if fit else 0.845))
+        # Room for the label beside long numbers.
+        left = 0.115 + 0.02 * (float(np.max(counts)) >= 75_000)
+        width = 0.965 - left
+        main = figure.add_axes((left, 0.3 if fit else 0.09, width, 0.635 if fit else 0.845))
         _draw_counts(main, edges, counts)
         if fit is not None:
             _draw_fit(main, fit)
-            lower = figure.add_axes((0.115, 0.09, 0.85, 0.19), sharex=main)
+            lower = figure.add_axes((left, 0.09, width, 0.19), sharex=main)
             _draw_pulls(lower, edges, counts, fit)
             main.tick_params(labelbottom=False)
         _label(main, total, fit)
