@@ -10,13 +10,13 @@ from unittest.mock import patch
 
 import pymysql
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Connection, delete, event, select, update
 
 from tests.bus import DATABASES, Bus, fresh_url, item, output, result
 from wmtwisted.broker.batch import Batch, Submission
 from wmtwisted.broker.ledger import OUTPUTS, Ledger, check_item
 from wmtwisted.errors import Refused, StoreError
-from wmtwisted.store.database import open_engine
+from wmtwisted.store.database import open_engine, read
 from wmtwisted.store.lock import StoreLock
 from wmtwisted.store.messages import merge
 from wmtwisted.wire import MAX_PAYLOAD
@@ -281,13 +281,15 @@ def test_a_commit_that_was_done_although_it_failed(bus: Bus) -> None:
 def test_numbers_are_not_given_twice_after_dead_letters(bus: Bus) -> None:
     """What died since the last flush is in no buffer; its places stay its own."""
     peer = bus.attach("One", "A")
+    bus.publish("p", item(0))
+    bus.settle_down()
     bus.publish("p", item(1), item(2), item(3))
     result(peer.settle(failed=[[key, "no"] for key in peer.keys]))
     bus.crash()
     peer = bus.attach("One", "A")
     bus.publish("p", item(4))
-    assert peer.keys == [8]
-    result(peer.settle(failed=[[8, "no"]]))
+    assert peer.keys == [10]
+    result(peer.settle(failed=[[10, "no"]]))
     bus.settle_down()
     assert {fate for _, fate in bus.fates()["One"].values()} == {"dead"}
     assert not bus.failures
@@ -431,6 +433,33 @@ def test_a_flush_moves_what_waits_and_what_is_settled(bus: Bus) -> None:
     assert bus.rows("buffer_in") == bus.rows("buffer_out") == []
     ((attempt, due),) = [row for row in bus.rows("queue_one", "attempt", "due") if row[0]]
     assert (attempt, due) == (1, bus.clock.seconds() + 50)
+
+
+def test_a_read_that_a_flush_overtakes(bus: Bus) -> None:
+    """It sees each delivery once, wherever the flush has moved it meanwhile."""
+    bus.attach("One", "A")
+    bus.publish("p", *(item(n) for n in range(4)))
+    bus.settle_down()
+    bus.publish("p", *(item(n) for n in range(4, 8)))
+    busy = False
+
+    def overtake(connection: Connection, cursor: object, statement: str, *rest: object) -> None:
+        nonlocal busy
+        if statement.startswith("SELECT") and "ms_message" in statement and not busy:
+            busy = True
+            bus.ledger.flush(1.0)
+            bus.ledger.flush(2.0)
+            busy = False
+
+    event.listen(bus.engine, "after_cursor_execute", overtake)
+    store = bus.ledger.store
+    rows = read(bus.engine, store.load, 1, "One", 0, 1, 100)
+    bus.publish("p", *(item(n) for n in range(8, 12)))
+    some = read(bus.engine, store.load_some, 1, "One", 0, range(2, 13))
+    event.remove(bus.engine, "after_cursor_execute", overtake)
+    assert [row.seq for row in rows] == list(range(2, 9))
+    assert [row.seq for row in some] == list(range(2, 13))
+    assert len(bus.rows("queue_one")) == 12
 
 
 def test_one_broker_for_each_store(bus: Bus, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def started(home: Path) -> Iterator[subprocess.Popen[str]]:
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
-        if not line.startswith("up: the broker and 0 components"):
+        if not line.startswith("up: broker;"):
             process.kill()
             raise AssertionError(line + process.communicate()[1])
         yield process

@@ -38,7 +38,7 @@ def up(config: Config) -> None:
     A process that ends is started again. The log of each is in the folder paths.log.
     """
     with running(config, lambda line: click.echo(line, err=True)) as supervisor:
-        click.echo(f"up: the broker, {', '.join(config.components)}; Ctrl-C stops them")
+        click.echo(f"up: {', '.join([BROKER, *config.components])}; Ctrl-C stops all")
         if config.web.listen is not None:
             click.echo(f"page: {config.web.listen.url}")
         hold(supervisor)
