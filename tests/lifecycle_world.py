@@ -48,6 +48,11 @@ DEADLINE = 60.0
 #: Deliveries before a message is a dead letter.
 ATTEMPTS = 10
 
+#: Calls that leave nothing behind: whoever fails after one fails before the next change.
+READS = frozenset(
+    {"job", "jobs", "task", "model", "history", "description", "job_outputs", "free", "log"}
+)
+
 #: Says which attempt it is; WM_BATCH_JOB ends with the batch system's token.
 RAN = 'token=${WM_BATCH_JOB##*/}; echo "$token" >> %s; '
 MAKE = (
@@ -99,8 +104,8 @@ class _Calls:
         def call(*args: Any, **kwargs: Any) -> Any:
             result = value(*args, **kwargs)
             looks = (BatchState.PENDING, BatchState.RUNNING)
-            if name in ("free", "jobs") or (isinstance(result, Status) and result.state in looks):
-                return result  # asked as long as it takes, so not to be counted
+            if name in READS or (isinstance(result, Status) and result.state in looks):
+                return result
             self._faults.happened(f"{type(self._target).__name__}.{name}")
             return result
 
@@ -205,7 +210,20 @@ class World:
         for part in ("store", "batch", "catalog"):
             if hasattr(component, part):
                 setattr(component, part, _Calls(getattr(component, part), self.faults))
+        for name in ("_write", "_remove"):
+            if hasattr(component, name):
+                setattr(component, name, self.counted(name, getattr(component, name)))
         return process
+
+    def counted(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """What changes files fails like what changes the store."""
+
+        def call(*args: Any) -> Any:
+            result = function(*args)
+            self.faults.happened(name)
+            return result
+
+        return call
 
     def crash(self, process: Process) -> None:
         """The process is gone; another one takes its place, and gets what it had."""
@@ -357,12 +375,7 @@ class World:
     @contextmanager
     def patched(self) -> Iterator[None]:
         """What moves files may fail as well."""
-        move = stageout.move
-
-        def moved(*args: Any) -> None:
-            move(*args)
-            self.faults.happened("move")
-
+        moved = self.counted("move", stageout.move)
         with patch.object(stageout, "move", moved), patch.object(jobcleanup, "move", moved):
             yield
 

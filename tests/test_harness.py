@@ -491,6 +491,47 @@ def test_a_settle_that_the_broker_forgot(bus: Bus) -> None:
     assert len(bus.stored("Done")) == 2
 
 
+def test_a_retry_whose_answer_was_lost_is_one_retry(bus: Bus) -> None:
+    """The broker has it: the next delivery is the next try, not the last one's echo."""
+    seen: list[tuple[int, str]] = []
+
+    def does(message: Delivery) -> None:
+        seen.append((message.attempt, message.reason))
+        if len(seen) == 1:
+            raise Retry(2)
+
+    bus.harness(component(does))
+    bus.run()
+    bus.pool.held = True
+    bus.publish(*work(1))
+    bus.pool.held = False
+    bus.pool.work()
+    bus.deaf()
+    bus.advance(10)
+    assert seen == [(1, "new"), (2, "retry")]
+    assert bus.component()["retried"] == 1
+
+
+def test_a_retry_that_the_broker_never_got_keeps_its_delay(bus: Bus) -> None:
+    seen: list[float] = []
+
+    def does(message: Delivery) -> None:
+        seen.append(bus.clock.seconds())
+        if len(seen) == 1:
+            raise Retry(5)
+
+    bus.harness(component(does))
+    bus.run()
+    bus.pool.held = True
+    bus.publish(*work(1))
+    bus.pool.held = False
+    bus.pool.work()
+    bus.cut()
+    bus.advance(10)
+    assert len(seen) == 2
+    assert seen[1] - seen[0] >= 5
+
+
 def test_what_waited_at_a_lost_connection_comes_again_in_order(bus: Bus) -> None:
     gate = Gate()
     bus.harness(component(gate, coroutine=True), threads=1)

@@ -282,7 +282,7 @@ def test_numbers_are_not_given_twice_after_dead_letters(bus: Bus) -> None:
     """What died since the last flush is in no buffer; its places stay its own."""
     peer = bus.attach("One", "A")
     bus.publish("p", item(0))
-    bus.settle_down()
+    # The first commit is followed by a flush, the next ones are not.
     bus.publish("p", item(1), item(2), item(3))
     result(peer.settle(failed=[[key, "no"] for key in peer.keys]))
     bus.crash()

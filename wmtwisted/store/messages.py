@@ -24,7 +24,6 @@ from sqlalchemy import (
     func,
     insert,
     select,
-    union_all,
     update,
 )
 from sqlalchemy.sql.dml import Delete, Insert
@@ -220,44 +219,43 @@ class MessageStore:
     def load(
         self, connection: Connection, component: int, name: str, lane: int, after: int, limit: int
     ) -> list[Loaded]:
-        """The next deliveries of a lane behind `after`, in order, at most `limit`."""
-        parts = [
-            self._part(table, *mine, table.c.lane == lane, table.c.seq > after, limit=limit)
-            for table, mine in self._places(component, name)
-        ]
-        return list(self._read(connection, parts, limit))
+        """The next deliveries of a lane behind `after`, in order, at most `limit`.
+
+        On one snapshot, as `read` gives it: a flush moves rows from one place to the other.
+        """
+        rows: list[Loaded] = []
+        # The queue table holds what is older than anything of the component in buffer_in.
+        for table, mine in reversed(self._places(component, name)):
+            if len(rows) < limit:
+                rows += self._read(
+                    connection,
+                    table,
+                    [*mine, table.c.lane == lane, table.c.seq > after],
+                    limit - len(rows),
+                )
+        return rows
 
     def load_some(
         self, connection: Connection, component: int, name: str, lane: int, seqs: Sequence[int]
     ) -> list[Loaded]:
         """These deliveries of a lane."""
         rows: list[Loaded] = []
-        for chunk in chunks(seqs, 500):
-            parts = [
-                self._part(table, *mine, table.c.lane == lane, table.c.seq.in_(chunk))
-                for table, mine in self._places(component, name)
-            ]
-            rows += self._read(connection, parts, len(chunk))
-        return rows
-
-    def _part(self, table: Table, *where: Any, limit: int | None = None) -> Select[Any]:
-        found = select(table.c.seq, table.c.due, table.c.attempt, table.c.replay, table.c.message)
-        inner = found.where(*where).order_by(table.c.seq).limit(limit).subquery()
-        return select(inner)
+        for table, mine in self._places(component, name):
+            for chunk in chunks(seqs, 500):
+                where = [*mine, table.c.lane == lane, table.c.seq.in_(chunk)]
+                rows += self._read(connection, table, where, len(chunk))
+        return sorted(rows)
 
     def _read(
-        self, connection: Connection, parts: Sequence[Select[Any]], limit: int
+        self, connection: Connection, table: Table, where: Sequence[Any], limit: int
     ) -> Iterator[Loaded]:
         message, origin = self.tables.message, self.tables.origin
-        # One statement is one snapshot on every database: between two, a flush could move rows
-        # from the table that is read last to the one that was read first.
-        delivery = union_all(*parts).subquery()
         query = (
             select(
-                delivery.c.seq,
-                delivery.c.due,
-                delivery.c.attempt,
-                delivery.c.replay,
+                table.c.seq,
+                table.c.due,
+                table.c.attempt,
+                table.c.replay,
                 message.c.id,
                 origin.c.name,
                 message.c.number,
@@ -269,11 +267,12 @@ class MessageStore:
                 message.c.checksum,
             )
             .select_from(
-                delivery.outerjoin(message, delivery.c.message == message.c.id).outerjoin(
+                table.outerjoin(message, table.c.message == message.c.id).outerjoin(
                     origin, message.c.origin == origin.c.id
                 )
             )
-            .order_by(delivery.c.seq)
+            .where(*where)
+            .order_by(table.c.seq)
             .limit(limit)
         )
         for row in connection.execute(query):

@@ -25,9 +25,7 @@ from wmtwisted.store.database import open_engine
 from wmtwisted.store.jobs import JobStore
 from wmtwisted.store.lock import StoreLock
 from wmtwisted.store.tables import Tables, create
-from wmtwisted.tap.pages import Pages
 from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, quiet, refuse
-from wmtwisted.web.site import make_site
 
 
 class Options(usage.Options):
@@ -111,6 +109,10 @@ class BrokerService(MultiService):
         done = self._open(config.broker.listen, BrokerFactory(self.broker), "broker.listen")
         page = config.web.listen
         if page is not None:
+            # Without a page a broker starts the sooner, which matters after a crash.
+            from wmtwisted.tap.pages import Pages
+            from wmtwisted.web.site import make_site
+
             store = JobStore(open_engine(config.store.jobs, "jobs"))
             pages = Pages(self.broker, store, config, self._options.flow, self._rooms.run)
             site = make_site(pages, self._reactor, hosts=config.web.hosts)
