@@ -506,11 +506,13 @@ def world(**values: Any) -> Iterator[World]:
     # In memory where there is such a folder: a sync costs nothing there.
     place = "/dev/shm" if Path("/dev/shm").is_dir() else None
     folder = Path(tempfile.mkdtemp(dir=place))
-    one = World(folder / "w", **values)
     try:
-        yield one
+        one = World(folder / "w", **values)
+        try:
+            yield one
+        finally:
+            one.close()
     finally:
-        one.close()
         shutil.rmtree(folder)
 
 

@@ -353,6 +353,33 @@ def test_an_output_that_cannot_be_sent_harms_no_other_message(bus: Bus, flag: Fl
     assert bus.component()["leased"] == 0
 
 
+@pytest.mark.parametrize("coroutine", [False, True])
+def test_a_handler_that_cannot_be_called_harms_no_other_type(bus: Bus, coroutine: bool) -> None:
+    seen: list[bytes] = []
+
+    class Mixed(Component):
+        if coroutine:
+
+            @handles("Work")
+            async def work(self) -> None: ...
+        else:
+
+            @handles("Work")  # type: ignore[misc]  # one of the two
+            def work(self) -> None: ...
+
+        @handles("Other")
+        def other(self, message: Delivery) -> None:
+            seen.append(message.payload)
+
+    bus.harness(Mixed)
+    bus.run()
+    bus.publish(*work(2), Message("Other", "fine"))
+    bus.advance(60)
+    assert seen == [b"fine"]
+    assert len(bus.dead()) == 2
+    assert "takes 1 positional argument but 2 were given" in bus.dead()[0]
+
+
 class Unprintable(Exception):
     """Cannot be shown."""
 

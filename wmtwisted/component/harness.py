@@ -140,8 +140,8 @@ class Harness(Service):
         type = delivery.type if delivery.type in self._handlers else delivery.type.partition(":")[2]
         if key in self._running:
             self._running[key] = delivery
-        elif (kept := self._unsettled.get(key)) is not None and kept[0] == delivery.id:
-            kept[1].put(self.client.outcomes)
+        elif (kept := self._kept(delivery)) is not None:
+            kept.put(self.client.outcomes)
             self.client.settle()
         elif type in self._handlers:
             self._waiting[type][key] = delivery
@@ -153,6 +153,13 @@ class Harness(Service):
             self.client.outcomes.failed.append([key, reason])
             self.client.settle()
         return ""
+
+    def _kept(self, delivery: Delivery) -> _Outcome | None:
+        """How this delivery has ended already, as far as the broker does not know."""
+        id, outcome = self._unsettled.get(delivery.key, ("", None))
+        # A retry that comes as one is what the broker made of it: only the answer was lost.
+        retried = outcome is not None and outcome.part == delivery.reason == "retry"
+        return outcome if id == delivery.id and not retried else None
 
     def _start(self, type: str) -> None:
         if type in self._starting:
@@ -166,12 +173,9 @@ class Harness(Service):
             method = getattr(self.component, handler.name)
             done: Deferred[Any]
             if handler.coroutine:
-                done = ensureDeferred(method(delivery)).addCallback(outputs)
+                done = ensureDeferred(_awaited(method, delivery))
             else:
-                # What a generator does is the handler's work too, so it is done on the thread.
-                done = self._run(
-                    lambda method, delivery: outputs(method(delivery)), method, delivery
-                )
+                done = self._run(_called, method, delivery)
             done.addCallback(self._returned, handler, delivery)
             done.addErrback(self._raised, delivery)
             done.addCallback(self._finish, type, delivery)
@@ -243,6 +247,16 @@ class Harness(Service):
         self._extending = self._clock.callLater(self._lease / 3, self._extend)
         waiting = [key for queue in self._waiting.values() for key in queue]
         self.client.extend([*self._running, *waiting])
+
+
+def _called(method: Callable[[Delivery], Any], delivery: Delivery) -> list[Output]:
+    # What a generator does is the handler's work too, so it is done on the thread.
+    return outputs(method(delivery))
+
+
+async def _awaited(method: Callable[[Delivery], Any], delivery: Delivery) -> list[Output]:
+    # Called in here, so that a method that cannot be called fails as any handler does.
+    return outputs(await method(delivery))
 
 
 def told(error: BaseException | None) -> str:
