@@ -364,8 +364,8 @@ def test_a_handler_that_cannot_be_called_harms_no_other_type(bus: Bus, coroutine
             async def work(self) -> None: ...
         else:
 
-            @handles("Work")  # type: ignore[misc]  # one of the two
-            def work(self) -> None: ...
+            @handles("Work")
+            def work(self) -> None: ...  # type: ignore[misc]  # one of the two
 
         @handles("Other")
         def other(self, message: Delivery) -> None:

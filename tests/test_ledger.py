@@ -14,7 +14,8 @@ from sqlalchemy import Connection, delete, event, select, update
 
 from tests.bus import DATABASES, Bus, fresh_url, item, output, result
 from wmtwisted.broker.batch import Batch, Submission
-from wmtwisted.broker.ledger import OUTPUTS, Ledger, check_item
+from wmtwisted.broker.intake import OUTPUTS, check_item
+from wmtwisted.broker.ledger import Ledger
 from wmtwisted.errors import Refused, StoreError
 from wmtwisted.store.database import open_engine, read
 from wmtwisted.store.lock import StoreLock
@@ -119,7 +120,7 @@ def test_a_bad_message_is_refused_alone(lite: Bus) -> None:
 def test_the_largest_message_of_each_store(bus: Bus) -> None:
     peer = bus.attach("One", "A")
     # Bytes that the MariaDB driver escapes.
-    payload = b"\\'\0\"" * (bus.ledger.max_payload // 4)
+    payload = b"\\'\0\"" * (bus.ledger.books.max_payload // 4)
     assert bus.publish("p", item(1, payload=payload)) == [1]
     assert peer.given[0].payload == payload
     (refused,) = bus.publish("p", item(2, payload=payload + b"12345"))
@@ -365,7 +366,7 @@ def test_chains_stay_short_enough(lite: Bus) -> None:
     name = "x" * 120
     peer = lite.attach("One", "A", "Act")
     lite.publish("p", item(1))
-    lite.ledger._next_message = 1 << 46
+    lite.ledger.books.next_message = 1 << 46
     assert peer.finish(2, [], [], [[name, "i", [], output("Act")]]) == []
     assert peer.finish(peer.keys[-1], [output("A")]) == []
     assert peer.given[-1].chain.startswith(name[:50]) or peer.given[-1].chain == "p/1"
@@ -379,7 +380,7 @@ def test_stored_origins_are_not_all_kept_in_memory(
     for number in range(50):
         assert lite.publish(f"p~{number}", item(0)) == [0]
         assert lite.publish(f"p~{number // 2}", item(0)) == [-1]
-    assert len(lite.ledger._origins) <= 12
+    assert len(lite.ledger.books.origins) <= 12
 
 
 def test_interests_are_withdrawn_and_kept(bus: Bus) -> None:

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 
 from tests.bus import Bus, Given, Peer, fresh_url, item, output, result
-from wmtwisted.broker.ledger import OUTPUTS
+from wmtwisted.broker.intake import OUTPUTS
 
 #: Who is interested in what. Nobody is in Z.
 INTERESTS: dict[str, tuple[str | tuple[str, int], ...]] = {

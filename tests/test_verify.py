@@ -145,7 +145,7 @@ def test_what_was_handled_long_ago_is_forgotten_and_nothing_else(store: Store) -
     store.flush()
     cursor, gone, more = 0, 0, True
     while more:
-        purged = retention.purge(store.ledger, NOW + 50, cursor)
+        purged = retention.purge(store.ledger, NOW + 50, cursor, NOW)
         cursor, gone, more = purged.cursor, gone + purged.count, purged.more
     assert gone == 2000  # the other 500 wait for Phedex
     assert store.messages() == 510
@@ -159,5 +159,5 @@ def test_the_newest_message_stays_so_that_ids_do_not_repeat(store: Store) -> Non
     for component in ("DBS", "Phedex"):
         store.settle(component, entries[component])
     store.flush()
-    assert retention.purge(store.ledger, NOW + 50, 0).count == 2
+    assert retention.purge(store.ledger, NOW + 50, 0, NOW).count == 2
     assert store.messages() == 1

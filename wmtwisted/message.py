@@ -90,7 +90,8 @@ class Delivery:
     key: int
     type: str
     payload: bytes
-    #: Who published it: a component for what its handlers returned, else `name~boot`.
+    #: Who published it: `name~boot` for a program, where each start has another boot, and
+    #: `name~store` for what a component's handlers return, or what a trigger publishes.
     origin: str
     #: With the origin, the message's id: the same for every receiver and every attempt.
     number: int

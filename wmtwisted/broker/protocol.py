@@ -15,7 +15,7 @@ from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from wmtwisted import wire
-from wmtwisted.broker.ledger import MAX_DELAY
+from wmtwisted.broker.intake import MAX_DELAY
 from wmtwisted.broker.queue import Entry
 from wmtwisted.broker.replay import parse
 from wmtwisted.broker.service import Attached, Broker

@@ -175,7 +175,7 @@ def _bounds(connection: Connection, ledger: Ledger, wanted: Filter) -> tuple[int
 def _look(
     connection: Connection, ledger: Ledger, wanted: Filter, cursor: int, upto: int
 ) -> tuple[list[tuple[history.Record, dict[history.Place, history.Fate]]], int]:
-    types = list(ledger.router.interests(wanted.component))
+    types = list(ledger.books.router.interests(wanted.component))
     step = evolve(wanted, after=cursor - 1, limit=STEP)
     return history.replayable(connection, ledger.tables, step, types, upto)
 

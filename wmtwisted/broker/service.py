@@ -8,11 +8,10 @@ commit: first the peers are answered, then the messages are sent.
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from attrs import define, field
+from attrs import define
 from sqlalchemy import Connection
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -20,10 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from wmtwisted.broker.batch import Applied, Batch, Finished, Item, Result, Settlement, Submission
-from wmtwisted.broker.ledger import OUTPUTS, Ledger, check_item, is_name
+from wmtwisted.broker.counters import Counters
+from wmtwisted.broker.intake import bad_outputs, is_name
+from wmtwisted.broker.ledger import Ledger
 from wmtwisted.broker.queue import Consumer, Entry, Queue, Want
 from wmtwisted.broker.replay import Replays
-from wmtwisted.errors import Refused, WMError
+from wmtwisted.broker.retention import Retention
+from wmtwisted.errors import Refused
 from wmtwisted.store import history, state
 from wmtwisted.store.database import read
 from wmtwisted.store.messages import Loaded
@@ -31,11 +33,6 @@ from wmtwisted.wire import Fatal
 
 #: A commit that takes longer is named as trouble.
 STUCK_SECONDS = 2.0
-#: Messages kept for those who watch what passes.
-NEWEST = 50
-#: Counters of (source, type) kept; what is published beyond them is counted under OTHERS.
-KINDS = 1000
-OTHERS = ("others", "others")
 
 
 class Run(Protocol):
@@ -54,6 +51,8 @@ class Settings:
     attempts: int = 10
     #: Seconds before the second delivery, the third, ...; the last one repeats.
     backoff: tuple[float, ...] = (1.0, 5.0, 30.0, 120.0)
+    #: Seconds that handled messages stay in the history.
+    retention: float = 14 * 86400.0
 
 
 @define(eq=False)
@@ -63,16 +62,6 @@ class Attached:
     component: str
     consumer: Consumer
     deliver: Callable[[list[Entry]], None]
-
-
-@define(eq=False)
-class _Counts:
-    """What one component did since the broker started."""
-
-    delivered: Counter[str] = field(factory=Counter)
-    settled: Counter[str] = field(factory=Counter)
-    retried: int = 0
-    dead: int = 0
 
 
 class Broker:
@@ -113,10 +102,8 @@ class Broker:
         self._wakes: dict[str, IDelayedCall] = {}
         self._tick: IDelayedCall | None = None
         self._started = clock.seconds()
-        self._commits = 0
-        self._published: Counter[tuple[str, str]] = Counter()
-        self._counts: dict[str, _Counts] = {}
-        self.newest: deque[tuple[str, str, str, float, list[str]]] = deque(maxlen=NEWEST)
+        self.counters = Counters()
+        self._retention = Retention(settings.retention)
 
     # Starting and stopping ------------------------------------------------------------------
 
@@ -132,7 +119,13 @@ class Broker:
                 self._tick = self.clock.callLater(1.0, self._ticked)
                 self.replays.resume()
 
-        return self.write(self.ledger.open, self.settings.name).addCallback(opened)
+        def counted(dead: dict[str, int]) -> None:
+            for component, count in dead.items():
+                self.counters.of(component).dead = count
+
+        started = self.write(self.ledger.open, self.settings.name).addCallback(opened)
+        dead: Deferred[dict[str, int]] = started.addCallback(lambda _: self.write(self.ledger.dead))
+        return dead.addCallback(counted)
 
     def stop(self) -> Deferred[None]:
         """Fires when what was taken is committed, or cannot be; what comes later is not taken."""
@@ -151,7 +144,6 @@ class Broker:
             self.queues[component] = Queue(
                 window=settings.window, lease=settings.lease, attempts=settings.attempts
             )
-            self._counts[component] = _Counts()
         return self.queues[component]
 
     # Committing -----------------------------------------------------------------------------
@@ -211,11 +203,7 @@ class Broker:
 
     def _committed(self, batch: Batch, applied: Applied) -> None:
         self._busy = False
-        self._commits += 1
-        for kind, count in applied.published.items():
-            known = kind in self._published or len(self._published) < KINDS
-            self._published[kind if known else OTHERS] += count
-        self.newest.extend(applied.newest)
+        self.counters.committed(applied)
         for submission, results in zip(batch.submissions, applied.results, strict=True):
             submission.answer.callback(results)
         touched = dict.fromkeys(applied.arrivals)
@@ -288,7 +276,7 @@ class Broker:
         late = queue.expired(now)
         if late:
             self._put_back(component, late, "lease")
-        delivered = self._counts[component].delivered
+        delivered = self.counters.of(component).delivered
         for consumer, entries in queue.take(now):
             attached = next(one for one in self._attached if one.consumer is consumer)
             attached.deliver(entries)
@@ -319,7 +307,7 @@ class Broker:
                 self.ledger.bury, component, damaged, "checksum", self.clock.seconds()
             )
             done.addErrback(self._broken)
-            self._counts[component].dead += len(damaged)
+            self.counters.of(component).dead += len(damaged)
         self.pump(component)
 
     def _wake(self, component: str, at: float | None, now: float) -> None:
@@ -337,7 +325,7 @@ class Broker:
         self._check_open()
         done, finished, retry, failed = outcomes
         queue, consumer = self.queues[attached.component], attached.consumer
-        counts = self._counts[attached.component]
+        counts = self.counters.of(attached.component)
         settlement = Settlement(attached.component)
         stale: list[int] = []
 
@@ -354,7 +342,7 @@ class Broker:
                 settlement.done.append(entry)
         for key, messages, flags, triggers in finished:
             if (entry := end(key)) is not None:
-                reason = _bad_outputs(messages, flags, triggers, self.ledger.max_payload)
+                reason = bad_outputs(messages, flags, triggers, self.ledger.books.max_payload)
                 if reason:
                     self._bury(settlement, entry, reason)
                 else:
@@ -402,7 +390,7 @@ class Broker:
         due = now + delay if delay > 0 else None
         if queue.put_back(entry, reason, due, now):
             settlement.returned.append((entry, due, error))
-            self._counts[settlement.component].retried += 1
+            self.counters.of(settlement.component).retried += 1
         else:
             self._bury(settlement, entry, f"gave up after {entry.attempt} deliveries: {error}")
 
@@ -415,13 +403,16 @@ class Broker:
             reason=reason,
         )
         settlement.dead.append((entry, reason))
-        self._counts[settlement.component].dead += 1
+        self.counters.of(settlement.component).dead += 1
 
     # Watching -------------------------------------------------------------------------------
 
     def _ticked(self) -> None:
         self._tick = self.clock.callLater(1.0, self._ticked)
         self._cycle()
+        if not self._down:
+            now = self.clock.seconds()
+            self._retention.tick(self.ledger, self.write, now).addErrback(self._broken)
         for component in self.queues:
             self.pump(component)
 
@@ -449,56 +440,14 @@ class Broker:
     def status(self) -> dict[str, Any]:
         """The counters since the start, and what waits now; plain data."""
         now = self.clock.seconds()
-        components, received = [], []
-        for name, queue in sorted(self.queues.items()):
-            counts = self._counts[name]
-            oldest = queue.oldest()
-            components.append(
-                {
-                    "name": name,
-                    "connected": bool(queue.consumers),
-                    "processes": len(queue.consumers),
-                    "waiting": queue.depth - len(queue.leased),
-                    "leased": len(queue.leased),
-                    "delayed": queue.delayed,
-                    "dead": counts.dead,
-                    "oldest": None if oldest is None else max(0.0, now - oldest),
-                    "handled": counts.settled.total(),
-                    "retried": counts.retried,
-                }
-            )
-            received += [
-                {
-                    "component": name,
-                    "type": type,
-                    "delivered": delivered,
-                    "settled": counts.settled[type],
-                }
-                for type, delivered in sorted(counts.delivered.items())
-            ]
-        return {
-            "broker": {
-                "name": self.settings.name,
-                "pid": os.getpid(),
-                "store": self.ledger.engine.dialect.name,
-                "durability": "full",
-                "started": self._started,
-                "published": self._published.total(),
-                "delivered": sum(row["delivered"] for row in received),
-                "settled": sum(row["settled"] for row in received),
-                "commits": self._commits,
-            },
-            "components": components,
-            "published": [
-                {"source": source, "type": type, "count": count}
-                for (source, type), count in sorted(self._published.items())
-            ],
-            "received": received,
-            "messages": [
-                dict(zip(("id", "type", "source", "time", "destinations"), row, strict=True))
-                for row in self.newest
-            ],
+        broker = {
+            "name": self.settings.name,
+            "pid": os.getpid(),
+            "store": self.ledger.engine.dialect.name,
+            "durability": "full",
+            "started": self._started,
         }
+        return self.counters.report(broker, self.queues, now)
 
 
 def _look_up(ledger: Ledger, wanted: history.Filter) -> list[list[Any]]:
@@ -508,36 +457,3 @@ def _look_up(ledger: Ledger, wanted: history.Filter) -> list[list[Any]]:
         return [history.as_row(row, names) for row in rows]
 
     return read(ledger.engine, look)
-
-
-def _bad_outputs(messages: Any, flags: Any, triggers: Any, most: int) -> str:
-    """Why what a handler returned cannot be stored, or ""."""
-    try:
-        if len(messages) + len(flags) + len(triggers) >= OUTPUTS:
-            return f"{OUTPUTS} outputs or more"
-        for message in messages:
-            check_item([0, *message], most)
-        for name, id, names, message in triggers:
-            check_item([0, *message], most)
-            problem = _bad_trigger(name, id, *names)
-            if problem:
-                return problem
-        for name, id, flag in flags:
-            problem = _bad_trigger(name, id, flag)
-            if problem:
-                return problem
-    except WMError as error:
-        return str(error)
-    except (TypeError, ValueError):
-        return "an output has not the parts of Settle"
-    return ""
-
-
-def _bad_trigger(name: object, id: object, *flags: object) -> str:
-    # The name is the publisher of the action: its ids must not be those of a program's messages.
-    if not isinstance(name, str) or not is_name(name, 120) or "~" in name:
-        return f"trigger name {name!r:.60} is not 1 to 120 characters but ~, the last no space"
-    for part in (id, *flags):
-        if not is_name(part):
-            return f"trigger {name!r}: {part!r:.60} is not 1 to 190 characters, the last no space"
-    return ""

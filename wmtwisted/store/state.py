@@ -82,6 +82,11 @@ def max_payload(connection: Connection) -> int:
     return (connection.execute(select(packet)).scalar_one() - (1 << 16)) // 2
 
 
+def tag(connection: Connection, tables: Tables) -> str:
+    """What tells the ids of this store from those of another one."""
+    return str(connection.execute(select(tables.version.c.tag)).scalar_one())
+
+
 def fence(connection: Connection, tables: Tables, token: str, beat: int) -> None:
     """The first statement of every write, which is the `beat`th since `seize`, from 0.
 
@@ -192,6 +197,13 @@ def trigger_counts(connection: Connection, tables: Tables) -> list[dict[str, obj
         column = "fired" if state == "fired" else "pending"
         row[column] = int(str(row[column])) + count
     return list(counts.values())
+
+
+def dead_counts(connection: Connection, tables: Tables) -> dict[int, int]:
+    """By component, how many dead letters it has."""
+    dead = tables.dead
+    query = select(dead.c.component, func.count()).group_by(dead.c.component)
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def forget_triggers(connection: Connection, tables: Tables, before: float) -> None:

@@ -8,6 +8,7 @@ settled goes as key ranges into `buffer_out`, until a flush applies them in bulk
 from __future__ import annotations
 
 import re
+import secrets
 from typing import Any
 
 from sqlalchemy import (
@@ -48,7 +49,12 @@ class Tables:
     def __init__(self, prefix: str = "ms_") -> None:
         self.prefix = prefix
         self.metadata = MetaData()
-        self.version = self._table("schema", Column("version", Integer, primary_key=True))
+        self.version = self._table(
+            "schema",
+            Column("version", Integer, primary_key=True, autoincrement=False),
+            #: Tells the ids made here from those of another store.
+            Column("tag", String(20), nullable=False),
+        )
         #: One row: who may write. The first statement of every write checks the token.
         self.broker = self._table(
             "broker",
@@ -201,13 +207,18 @@ def check_component(name: str) -> None:
         )
 
 
+def new_tag() -> str:
+    """A tag for a store; its dash is in no boot of a program."""
+    return f"s-{secrets.token_hex(4)}"
+
+
 def create(engine: Engine, tables: Tables) -> None:
     """Makes the tables that are not there. Raises StoreError on a store of another version."""
     tables.metadata.create_all(engine, checkfirst=True)
     with engine.begin() as connection:
         found = connection.execute(select(tables.version.c.version)).scalar()
         if found is None:
-            connection.execute(insert(tables.version).values(version=SCHEMA_VERSION))
+            connection.execute(insert(tables.version).values(version=SCHEMA_VERSION, tag=new_tag()))
         elif found != SCHEMA_VERSION:
             raise StoreError(
                 f"the store has layout {found}, this version expects {SCHEMA_VERSION}",

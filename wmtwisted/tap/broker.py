@@ -78,7 +78,10 @@ class BrokerService(MultiService):
         for threads in (self._writer, self._reader, self._rooms, Orphan(reactor, reactor)):
             threads.setServiceParent(self)
         rules = config.broker
-        settings = Settings(rules.name, rules.window, rules.lease, rules.attempts, rules.backoff)
+        days = rules.retention_days
+        settings = Settings(
+            rules.name, rules.window, rules.lease, rules.attempts, rules.backoff, days * 86400.0
+        )
         self.broker = Broker(
             Ledger(options.engine, options.tables),
             settings,
