@@ -32,7 +32,7 @@ up: $(VENV)/demo.stamp
 	@$(DEMO) --stay
 
 test: lint $(VENV)/system.stamp
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses auto $(TESTS)
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .

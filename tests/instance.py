@@ -201,7 +201,8 @@ class Instance:
             rows = {row["name"]: row for row in self.status()["components"]}
         except WMError:
             return False
-        return all(rows[name]["waiting"] == rows[name]["leased"] == 0 for name in components)
+        parts = ("waiting", "leased", "delayed")
+        return not any(rows[name][part] for name in components for part in parts)
 
     def publish(self, *messages: Message) -> list[Receipt]:
         """Publishes over a connection of its own."""

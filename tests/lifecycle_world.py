@@ -158,7 +158,7 @@ class World:
             f"[components.ErrorHandler.options]\ncooloff = 0.2\n{self.more}"
         )
         self.config: Config = load(path, {})
-        self.random = random.Random(self.seed)  # noqa: S311
+        self.random = random.Random(self.seed)  # noqa: S311 (nothing secret)
         self.clock = Clock()
         self.store = JobStore(open_engine(self.url, "jobs"))
         self.store.create_tables()

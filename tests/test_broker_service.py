@@ -11,8 +11,8 @@ import pytest
 from twisted.python.failure import Failure
 
 from tests.bus import Bus, Peer, fresh_url, item, output, pending, result
-from wmtwisted.broker import service
-from wmtwisted.broker.protocol import MAX_REASON, check_outcomes
+from wmtwisted.broker import counters
+from wmtwisted.broker.intake import MAX_REASON, check_outcomes
 from wmtwisted.broker.queue import Entry
 from wmtwisted.errors import Refused
 from wmtwisted.wire import Fatal
@@ -468,7 +468,7 @@ def test_the_tick_outlives_what_it_calls(bus: Bus, monkeypatch: pytest.MonkeyPat
 def test_counters_do_not_grow_with_what_comes_from_outside(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "KINDS", 10)
+    monkeypatch.setattr(counters, "KINDS", 10)
     for start in range(0, 100, 20):
         bus.publish(f"p{start}~1", *(item(n, f"type {n}") for n in range(start, start + 20)))
     status = bus.broker.status()
@@ -488,5 +488,5 @@ def test_status_and_triggers(bus: Bus) -> None:
     ]  # fmt: skip
     assert status["received"] == [{"component": "One", "type": "A", "delivered": 1, "settled": 1}]
     assert [(row["id"], row["destinations"]) for row in status["messages"]] == [
-        ("p~1/1", ["One"]), ("p~1/2", ["One"]), ("One/65536", [])
+        ("p~1/1", ["One"]), ("p~1/2", ["One"]), (bus.ledger.books.origin("One") + "/65536", [])
     ]  # fmt: skip

@@ -662,29 +662,83 @@ def test_it_starts_before_it_connects(bus: Bus, said: list[str]) -> None:
     assert harness.client.connected
 
 
-def test_stop_waits_for_what_runs_and_settles_it(bus: Bus, said: list[str]) -> None:
-    harness = bus.harness(Recorder, threads=2)
+class Blocking(Recorder):
+    """Does its work on a thread."""
+
+    @handles("Work")
+    def handle(self, message: Delivery) -> None:  # type: ignore[override]  # no coroutine here
+        self.said.append(f"work {message.payload.decode()}")
+
+
+def test_stop_waits_for_threads_and_settles_what_they_did(bus: Bus, said: list[str]) -> None:
+    harness = bus.harness(Blocking, threads=2)
     bus.run()
+    bus.pool.held = True
     bus.publish(*work(3))
     harness.stopService().addCallback(lambda _: said.append("stopped"))
-    bus.advance(1)
-    assert said == ["start", "begin", "begin"]
-    bus.advance(2)
-    assert said[3:] == ["end", "end", "stop", "stopped"]
+    bus.run()
+    assert said == ["start"]
+    bus.pool.held = False
+    bus.run()
+    assert said[1:] == ["work 0", "work 1", "stop", "stopped"]
     assert bus.component()["handled"] == 2
     assert bus.component()["waiting"] == 1
     assert bus.pairs == []
 
 
-def test_stop_gives_up_on_a_broker_that_does_not_answer(bus: Bus, said: list[str]) -> None:
+def test_stop_cancels_coroutines_and_gives_back_what_is_not_settled(
+    bus: Bus, said: list[str]
+) -> None:
     harness = bus.harness(Recorder, threads=2)
+    bus.run()
+    bus.publish(*work(3))
+    harness.stopService().addCallback(lambda _: said.append("stopped"))
+    bus.run()
+    assert said == ["start", "begin", "begin", "stop", "stopped"]
+    assert bus.component()["handled"] == 0
+    assert bus.component()["waiting"] == 3
+    assert bus.pairs == []
+    taker = bus.harness(Taker)
+    bus.run()
+    assert [(one.payload, one.attempt, one.reason) for one in Taker.taken] == [
+        (b"0", 1, "released"), (b"1", 1, "released"), (b"2", 1, "released")
+    ]  # fmt: skip
+    taker.stopService()
+    bus.run()
+
+
+class Taker(Component):
+    """Keeps what it is given."""
+
+    taken: ClassVar[list[Delivery]] = []
+
+    @handles("Work")
+    def handle(self, message: Delivery) -> None:
+        self.taken.append(message)
+
+
+def test_restarts_do_not_use_up_attempts(bus: Bus, said: list[str]) -> None:
+    for started in range(21):
+        harness = bus.harness(Recorder)
+        bus.run()
+        if not started:
+            bus.publish(*work(1))
+        harness.stopService()
+        bus.run()
+    assert said.count("begin") >= 20
+    assert bus.component()["waiting"] == 1
+    assert bus.component()["dead"] == 0
+
+
+def test_stop_gives_up_on_a_broker_that_does_not_answer(bus: Bus, said: list[str]) -> None:
+    harness = bus.harness(Blocking, threads=2)
     bus.run()
     bus.publish(*work(1))
     bus.writer.held = True
     stopped = harness.stopService()
     bus.advance(20)
     assert stopped.called
-    assert said == ["start", "begin", "end", "stop"]
+    assert said == ["start", "work 0", "stop"]
 
 
 def test_stop_without_a_broker(bus: Bus, said: list[str]) -> None:

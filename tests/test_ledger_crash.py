@@ -208,10 +208,9 @@ class Life(RuleBasedStateMachine):
                 answer = peer.settle([key])
             case "outputs":
                 outputs = [output("Out", bytes([n])) for n in range(count)]
+                origin = self.bus.ledger.books.origin(component)
                 for index in range(count):
-                    self._accepted(
-                        (component, given.message * OUTPUTS + index), "Out", bytes([index])
-                    )
+                    self._accepted((origin, given.message * OUTPUTS + index), "Out", bytes([index]))
                 answer = peer.settle((), [[key, outputs, [], []]])
             case "flags":
                 trigger, flag = str(count), f"{component}{which % 2}"

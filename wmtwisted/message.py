@@ -99,7 +99,8 @@ class Delivery:
     published: float
     #: 1 for the first delivery.
     attempt: int
-    #: `new`, `lost`, `lease`, `retry`, `recovered` (the broker restarted) or `replay`.
+    #: `new`, `lost` (the connection), `lease` (it ran out), `retry`, `released` (the process that
+    #: had it was stopped), `recovered` (the broker restarted) or `replay`.
     reason: str
     priority: int = 0
     #: The chain this message belongs to; "" when it starts one.

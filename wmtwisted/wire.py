@@ -7,6 +7,7 @@ A peer (a component, or a client that only publishes) connects to the broker and
     peer   --Publish-->  broker     a batch of messages; answered after the commit
     broker --Deliver-->  peer       a batch of deliveries, never more unsettled ones than the credit
     peer   --Settle-->   broker     a batch of outcomes; answered after the commit
+    peer   --Detach-->   broker     the process stops: what it has not settled goes back as it was
     peer   --Extend-->   broker     deliveries that are still worked on: their leases start anew
     either --Ping-->     the other  a peer that does not answer is disconnected
     tool   --Status, History, Replay-->  broker    what operators ask
@@ -123,6 +124,13 @@ class Settle(_Command):
 
     arguments: ClassVar[list[Any]] = [(b"batch", Bulk())]
     response: ClassVar[list[Any]] = [(b"stale", Bulk())]
+
+
+class Detach(_Command):
+    """No more deliveries. Those that are not settled count as never given."""
+
+    arguments: ClassVar[list[Any]] = []
+    response: ClassVar[list[Any]] = []
 
 
 class Extend(_Command):

@@ -12,6 +12,9 @@ from wmtwisted.wire import MAX_PAYLOAD
 #: a handler that runs twice makes the same ids. The highest index is for what triggers publish.
 OUTPUTS = 1 << 16
 
+#: The longest reason of a retry or a dead letter, in characters.
+MAX_REASON = 2000
+
 #: The longest delay of a delivery, in seconds.
 MAX_DELAY = 10 * 365 * 86400.0
 
@@ -92,3 +95,38 @@ def _bad_trigger(name: object, id: object, *flags: object) -> str:
         if not is_name(part):
             return f"trigger {name!r}: {part!r:.60} is not 1 to 190 characters, the last no space"
     return ""
+
+
+def check_outcomes(outcomes: object) -> list[Any]:
+    """The four parts of a `wire.Settle`, which is looked at as a whole before any lease is ended.
+
+    What handlers returned, inside `finished`, is the broker's to judge. Raises Refused.
+    """
+    match outcomes:
+        case [done, list(finished), list(retry), list(failed)] if all_of(int, done):
+            try:
+                fine = (
+                    all(all_of(int, [key]) and all_of(list, rows) for key, *rows in finished)
+                    and all(len(row) == 4 for row in finished)
+                    and all(all_of(int, [key]) and _is_delay(delay) for key, delay, _ in retry)
+                    and all(all_of(int, [key]) for key, _ in failed)
+                    and all_of(str, [row[-1] for row in (*retry, *failed)])
+                )
+            except (TypeError, ValueError):
+                fine = False
+            if fine:
+                # A reason is for people, and its column has an end.
+                told = ([*row[:-1], row[-1][:MAX_REASON]] for row in retry)
+                why = ([key, reason[:MAX_REASON]] for key, reason in failed)
+                return [done, finished, list(told), list(why)]
+    raise Refused("bad-message", "a settle has not the four parts of Settle")
+
+
+def all_of(kind: type, values: object) -> bool:
+    """Whether `values` is a list of just this kind."""
+    return isinstance(values, list) and all(type(value) is kind for value in values)
+
+
+def _is_delay(value: object) -> bool:
+    # nan is neither
+    return value is None or (type(value) in (int, float) and 0 <= value <= MAX_DELAY)  # type: ignore[operator]

@@ -15,7 +15,7 @@ from twisted.protocols.amp import AMP
 from twisted.python.failure import Failure
 
 from wmtwisted import wire
-from wmtwisted.broker.intake import MAX_DELAY
+from wmtwisted.broker.intake import all_of, check_outcomes
 from wmtwisted.broker.queue import Entry
 from wmtwisted.broker.replay import parse
 from wmtwisted.broker.service import Attached, Broker
@@ -28,9 +28,6 @@ PING_SECONDS = 20.0
 
 #: The most records one History answers.
 MAX_RECORDS = 1000
-
-#: The longest reason of a retry or a dead letter, in characters.
-MAX_REASON = 2000
 
 
 def _refusing(function: Callable[P, Any]) -> Callable[P, Deferred[Any]]:
@@ -125,6 +122,8 @@ class BrokerProtocol(AMP):
         for part, text in (("name", name), ("boot", boot)):
             if not text.isprintable() or not 0 < len(text) <= 60 or "~" in text or "/" in text:
                 raise Refused("bad-name", f"{part} {text[:60]!r} is not 1 to 60 characters but ~ /")
+        if not boot.isalnum():  # a dash would make it a store's
+            raise Refused("bad-name", f"boot {boot[:60]!r} is not letters and digits")
         self.name, self._origin = name, f"{name}~{boot}"
         self._answered = True
         return {"broker": self.broker.settings.name}
@@ -196,11 +195,19 @@ class BrokerProtocol(AMP):
         done = self.broker.settle(self._consumer(), check_outcomes(wire.unpack(batch)))
         return done.addCallback(lambda stale: {"stale": wire.pack(stale)})
 
+    @wire.Detach.responder
+    @_refusing
+    def detach(self) -> dict[str, Any]:
+        attached, self._attached = self._consumer(), None
+        self.broker.release(attached)
+        self.log.info("{name} has stopped", name=self.name)
+        return {}
+
     @wire.Extend.responder
     @_refusing
     def extend(self, keys: bytes) -> dict[str, Any]:
         attached, held = self._consumer(), wire.unpack(keys)
-        if not _all_of(int, held):
+        if not all_of(int, held):
             raise Refused("bad-message", "an extend is a list of keys")
         self.broker.extend(attached, held)
         return {}
@@ -235,40 +242,6 @@ class BrokerProtocol(AMP):
         replays = self.broker.replays
         done = replays.plan(wanted) if dry_run else replays.start(wanted)
         return done.addCallback(lambda answer: {"answer": wire.pack(answer)})
-
-
-def check_outcomes(outcomes: object) -> list[Any]:
-    """The four parts of a `wire.Settle`, which is looked at as a whole before any lease is ended.
-
-    What handlers returned, inside `finished`, is the broker's to judge. Raises Refused.
-    """
-    match outcomes:
-        case [done, list(finished), list(retry), list(failed)] if _all_of(int, done):
-            try:
-                fine = (
-                    all(_all_of(int, [key]) and _all_of(list, rows) for key, *rows in finished)
-                    and all(len(row) == 4 for row in finished)
-                    and all(_all_of(int, [key]) and _is_delay(delay) for key, delay, _ in retry)
-                    and all(_all_of(int, [key]) for key, _ in failed)
-                    and _all_of(str, [row[-1] for row in (*retry, *failed)])
-                )
-            except (TypeError, ValueError):
-                fine = False
-            if fine:
-                # A reason is for people, and its column has an end.
-                told = ([*row[:-1], row[-1][:MAX_REASON]] for row in retry)
-                why = ([key, reason[:MAX_REASON]] for key, reason in failed)
-                return [done, finished, list(told), list(why)]
-    raise Refused("bad-message", "a settle has not the four parts of Settle")
-
-
-def _all_of(kind: type, values: object) -> bool:
-    return isinstance(values, list) and all(type(value) is kind for value in values)
-
-
-def _is_delay(value: object) -> bool:
-    # nan is neither
-    return value is None or (type(value) in (int, float) and 0 <= value <= MAX_DELAY)  # type: ignore[operator]
 
 
 class BrokerFactory(Factory):

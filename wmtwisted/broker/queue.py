@@ -269,6 +269,11 @@ class Queue:
                 del self.leased[key]
                 self.leased[key] = entry
 
+    def release(self, entry: Entry, now: float) -> None:
+        """A delivery that its consumer gave back untouched returns to its place."""
+        entry.consumer, entry.reason = None, "released"
+        self._place(self.lanes[entry.key & 1], entry, now)
+
     def put_back(self, entry: Entry, reason: str, due: float | None, now: float) -> bool:
         """A delivery that came back returns to its place; False when its attempts are used up."""
         entry.attempt += 1

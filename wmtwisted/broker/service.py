@@ -268,6 +268,14 @@ class Broker:
         self._put_back(attached.component, queue.lost(attached.consumer), "lost")
         self.pump(attached.component)
 
+    def release(self, attached: Attached) -> None:
+        """The process stops: what it held goes back to its place as if it had never been given."""
+        self._attached.remove(attached)
+        queue, now = self.queues[attached.component], self.clock.seconds()
+        for entry in queue.lost(attached.consumer):
+            queue.release(entry, now)
+        self.pump(attached.component)
+
     def pump(self, component: str) -> None:
         """Sends what is due to those who have credit, and reads what memory lacks."""
         if self.stopping or self._down:

@@ -27,8 +27,8 @@ def queue() -> None:
 def list_queues(config: Config, as_json: bool) -> None:
     """List the queues of a running broker.
 
-    WAITING are with the broker, and DELAYED are those of them that are not due yet; LEASED are with
-    the component; DEAD were given up since the broker started; OLDEST is the age of the oldest one.
+    WAITING are ready, DELAYED are not due yet, LEASED are with the component, DEAD were given up;
+    OLDEST is the age of the oldest one.
     """
     from wmtwisted.client.blocking import status
 

@@ -353,6 +353,12 @@ class Client(Service):
         if self._session is not None and keys:
             self._session.call(wire.Extend, keys=wire.pack(list(keys))).addErrback(lambda _: None)
 
+    def detach(self) -> Deferred[Any]:
+        """Gives back what is not settled; fires when the broker knows, or is not there."""
+        if self._session is None or self._interests is None:
+            return succeed(None)
+        return self._session.call(wire.Detach).addErrback(lambda _: None)
+
     def flushed(self) -> Deferred[None]:
         """Fires when the broker has answered every settle, or the connection is lost."""
         flushed: Deferred[None] = Deferred()

@@ -12,7 +12,13 @@ from typing import Any
 
 from attrs import define
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, ensureDeferred, gatherResults, succeed
+from twisted.internet.defer import (
+    CancelledError,
+    Deferred,
+    ensureDeferred,
+    gatherResults,
+    succeed,
+)
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -77,6 +83,7 @@ class Harness(Service):
         self._busy: dict[str, int] = dict.fromkeys(self._handlers, 0)
         #: What runs, by key; the delivery is the newest one of that key.
         self._running: dict[int, Delivery] = {}
+        self._coroutines: dict[int, Deferred[Any]] = {}
         self._starting: set[str] = set()
         self._ends: list[Deferred[None]] = []
         #: Outcomes whose settle was not answered yet.
@@ -103,7 +110,11 @@ class Harness(Service):
             self.client.startService()
 
     def stopService(self) -> Deferred[Any]:
-        """Takes nothing more, waits for what runs, settles it, and disconnects."""
+        """Takes nothing more, waits for what runs on threads, settles it, and disconnects.
+
+        Coroutines are cancelled where they wait: they may do so for hours, and are begun anew by
+        the next process. What was not settled is given back.
+        """
         super().stopService()
         if self._extending is not None and self._extending.active():
             self._extending.cancel()
@@ -114,7 +125,10 @@ class Harness(Service):
         if not self._opened:
             return None
         idle: Deferred[Any] = gatherResults([self._end() for _ in self._running])
+        for coroutine in list(self._coroutines.values()):
+            coroutine.cancel()
         idle.addCallback(lambda _: self.client.flushed().addTimeout(5.0, self._clock))
+        idle.addCallback(lambda _: self.client.detach().addTimeout(5.0, self._clock))
         idle.addBoth(lambda _: self.client.stopService())
         return idle.addBoth(lambda _: self._run(self.component.stop))
 
@@ -173,7 +187,7 @@ class Harness(Service):
             method = getattr(self.component, handler.name)
             done: Deferred[Any]
             if handler.coroutine:
-                done = ensureDeferred(_awaited(method, delivery))
+                done = self._coroutines[key] = ensureDeferred(_awaited(method, delivery))
             else:
                 done = self._run(_called, method, delivery)
             done.addCallback(self._returned, handler, delivery)
@@ -196,9 +210,11 @@ class Harness(Service):
             raise Reject(f"{handler.name}: what it returned cannot be sent: {error}") from error
         return _Outcome("finished", row)
 
-    def _raised(self, failure: Failure, delivery: Delivery) -> _Outcome:
-        """The one place where what handlers raise is caught."""
+    def _raised(self, failure: Failure, delivery: Delivery) -> _Outcome | None:
+        """The one place where what handlers raise is caught; None when we have cancelled it."""
         error, key = failure.value, delivery.key
+        if isinstance(error, CancelledError) and not self.running:
+            return None
         what: dict[str, Any] = {
             "type": delivery.type,
             "id": delivery.id,
@@ -214,11 +230,14 @@ class Harness(Service):
         self.log.failure("{type} {id} failed (attempt {n})", failure, n=delivery.attempt, **what)
         return _Outcome("retry", [key, None, f"{type(error).__name__}: {reason}"])
 
-    def _finish(self, outcome: _Outcome, type: str, delivery: Delivery) -> None:
+    def _finish(self, outcome: _Outcome | None, type: str, delivery: Delivery) -> None:
         key = delivery.key
         self._busy[type] -= 1
+        self._coroutines.pop(key, None)
         newest = self._running.pop(key)
-        if newest.id == delivery.id:
+        if outcome is None:
+            pass  # the next process begins it anew
+        elif newest.id == delivery.id:
             if len(self._unsettled) >= KEPT:
                 del self._unsettled[next(iter(self._unsettled))]
             self._unsettled[key] = (delivery.id, outcome)
