@@ -148,7 +148,7 @@ def test_a_storage_that_cannot_be_written() -> None:
         assert one.dead == []
         assert (job.state, job.outcome) == (S.CLEANOUT, S.EXHAUSTED)
         assert "given up after 2 tries: its outputs cannot be stored" in one.whys(job.name)[-2]
-        assert one.whys(job.name)[-1].startswith("its log cannot be kept, so its folder stays")
+        assert "; its log cannot be kept, so its folder stays: " in one.whys(job.name)[-1]
         # Nothing is lost: neither the log nor what was made.
         assert (Path(job.sandbox) / "batch" / job.batch_id / "stdout").read_text() == "told\n"
         assert (Path(job.sandbox) / "a").exists()

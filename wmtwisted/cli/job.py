@@ -54,7 +54,7 @@ def list_jobs(
             print_json(one)
         return
     rows = [
-        [one.id, one.name, one.state, one.attempt, _code(one), clock(one.changed), one.why]
+        [one.id, one.name, _state(one), one.attempt, _code(one), clock(one.changed), one.why]
         for one in shown
     ]
     table(rows, ["ID", "JOB", "STATE", "TRY", "EXIT", "SINCE", "WHY"], right="rllrrll")
@@ -78,8 +78,7 @@ def show(config: Config, key: str, as_json: bool) -> None:
         for change in changes:
             print_json(change)
         return
-    outcome = f" ({one.outcome})" if one.outcome and one.outcome != one.state else ""
-    click.echo(f"{one.name}: {one.state}{outcome}, try {one.attempt}")
+    click.echo(f"{one.name}: {_state(one)}, try {one.attempt}")
     click.echo(f"id {one.id}, task {one.task} of {one.workflow}, seed {one.seed}")
     if one.sandbox:
         click.echo(f"sandbox {one.sandbox}")
@@ -116,6 +115,12 @@ def log(config: Config, key: str, stream: str | None) -> None:
     for path in found:
         with path.open("rb") as content:
             shutil.copyfileobj(content, sys.stdout.buffer)
+
+
+def _state(one: Job) -> str:
+    """The state, and how the work has ended where the state does not say."""
+    told = one.outcome is None or one.outcome == one.state
+    return str(one.state) if told else f"{one.state} ({one.outcome})"
 
 
 def _code(one: Job) -> str:

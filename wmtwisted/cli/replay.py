@@ -18,6 +18,7 @@ from wmtwisted.config import Config
 @click.option("--since", type=Moment(), default=0.0, help="E.g. 10m, or 2026-01-31 12:00.")
 @click.option("--until", type=Moment(), default=0.0, help="Up to then.")
 @click.option("--lost", is_flag=True, help="Only those that it never settled and does not have.")
+@click.option("--dead", is_flag=True, help="Only its dead letters.")
 @click.option("--dry-run", is_flag=True, help="Say what it would deliver, and do nothing.")
 @pass_config
 def replay(
@@ -28,6 +29,7 @@ def replay(
     since: float,
     until: float,
     lost: bool,
+    dead: bool,
     dry_run: bool,
 ) -> None:
     """Queue stored messages once more for a component, in their order.
@@ -47,6 +49,7 @@ def replay(
             since=since,
             until=until,
             lost=lost,
+            dead=dead,
         )
     count = answer["count"]
     what = f"{count} message{'' if count == 1 else 's'}"

@@ -38,7 +38,10 @@ class JobCleanup(Agent):
             return
         if job.outcome is not JobState.SUCCESS:
             discard(job, self.config.paths.storage)
-        self.advance(message, job, JobState.CLEANOUT, self._remove(job))
+        done = self._remove(job)
+        # The last word on a job that did not succeed is why.
+        why = done if job.outcome is JobState.SUCCESS else f"{job.why}; {done}"
+        self.advance(message, job, JobState.CLEANOUT, why)
 
     def _remove(self, job: Job) -> str:
         """Removes the job's folder, but for a log that cannot be kept; what was done."""

@@ -41,6 +41,8 @@ class Filter:
     until: float = 0.0
     #: Only those that this component never settled and does not have.
     lost: bool = False
+    #: Only its dead letters.
+    dead: bool = False
     #: The last `limit` of them instead of the first.
     newest: bool = False
 
@@ -202,7 +204,7 @@ def replayable(
     with the fates of their places, and the last id looked at, which is `upto` at the end.
     """
     component = component_id(connection, tables, wanted.component)
-    scan = evolve(wanted, component="", since=0.0, until=0.0, newest=False)
+    scan = evolve(wanted, component="", type="", since=0.0, until=0.0, newest=False)
     rows = [row for row in records(connection, tables, scan) if row.message.id <= upto]
     last = rows[-1].message.id if len(rows) == wanted.limit else upto
     mine = {row: [place for place in row.places if place.component == component] for row in rows}
@@ -210,12 +212,18 @@ def replayable(
     fate = fates(connection, tables, wanted.component, all_places)
     found = []
     for row, places in mine.items():
-        if row.damaged or not (places or row.message.type in types):
+        # What is addressed to one component is of the type behind the colon for it.
+        kinds = {row.message.type, row.message.type.removeprefix(f"{wanted.component}:")}
+        if row.damaged or not (places or kinds.intersection(types)):
+            continue
+        if wanted.type and wanted.type not in kinds:
             continue
         ends = {place: fate[place] for place in places}
         if "waiting" in ends.values():
             continue
         if wanted.lost and set(ends.values()) != {"lost"}:
+            continue
+        if wanted.dead and "dead" not in ends.values():
             continue
         found.append((row, ends))
     return found, last
