@@ -50,7 +50,9 @@ def _server() -> str:
         "--skip-test-db",
         *common,
     ]
-    made = subprocess.run(install, capture_output=True, text=True, check=False)
+    # Two servers that are made at once would share the names of temporary tables in /tmp.
+    temporary = {**os.environ, "TMPDIR": str(folder)}
+    made = subprocess.run(install, capture_output=True, text=True, check=False, env=temporary)
     if made.returncode:
         raise NoMariaDB(f"mariadb-install-db exited {made.returncode}: {made.stderr[-2000:]}")
     server = [
@@ -64,7 +66,7 @@ def _server() -> str:
         *common,
     ]
     with log.open("wb") as output:
-        process = subprocess.Popen(server, stdout=output, stderr=output)
+        process = subprocess.Popen(server, stdout=output, stderr=output, env=temporary)
     # Runs before the folder's removal: exit handlers run last in, first out.
     atexit.register(_stop, process)
     _wait(process, str(socket), log)

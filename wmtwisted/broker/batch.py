@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from attrs import define, field
 from twisted.internet.defer import Deferred
 
 from wmtwisted.broker.queue import Entry
+
+#: Messages of a commit that are kept for those who watch what passes.
+NEWEST = 50
 
 #: A published message as it crossed the wire: number, type, payload, priority, delay, chain.
 Item = list[Any]
@@ -68,6 +72,6 @@ class Applied:
     results: list[list[Result]] = field(factory=list)
     arrivals: dict[str, list[Entry]] = field(factory=dict)
     #: By (source, type), how many messages were accepted.
-    published: dict[tuple[str, str], int] = field(factory=dict)
+    published: Counter[tuple[str, str]] = field(factory=Counter)
     #: The newest of them, for those who watch: (id, type, source, time, destinations).
     newest: list[tuple[str, str, str, float, list[str]]] = field(factory=list)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from attrs import evolve
 from sqlalchemy import Connection
 
 from wmtwisted.broker import barriers
-from wmtwisted.broker.batch import Applied, Batch, Item, Result, Settlement
+from wmtwisted.broker.batch import NEWEST, Applied, Batch, Item, Result, Settlement
 from wmtwisted.broker.books import Books, Origin
 from wmtwisted.broker.intake import OUTPUTS, Parts, check_item
 from wmtwisted.broker.queue import Entry
@@ -17,6 +18,9 @@ from wmtwisted.errors import Refused, StoreError
 from wmtwisted.message import Message, Trigger
 from wmtwisted.store import state
 from wmtwisted.store.messages import Range, Stored, checksum
+
+#: Component, lane, the component's next numbers, its deliveries, and how its routes begin.
+_Target = tuple[int, int, list[int], list[Entry], str]
 
 #: Origins whose ids are kept in memory: each start of each program that publishes is one.
 ORIGINS = 10_000
@@ -41,6 +45,8 @@ class Commit:
         self.next_message = books.next_message
         #: By component, the next sequence numbers of its lanes.
         self.next: dict[str, list[int]] = {}
+        #: By type and priority, where a message goes.
+        self.targets: dict[tuple[str, int], list[_Target]] = {}
         self.origins: dict[str, Origin] = {}
         #: Type and payload by (origin, number), of the first `_indexed` messages of this commit.
         self.seen: dict[tuple[object, object], tuple[str, bytes]] = {}
@@ -95,19 +101,23 @@ class Commit:
                 checked.append([refused.code, str(refused)])
         known = {} if new and not self.careful else self._known(origin, checked)
         results: list[Result] = []
+        accepted: list[str] = []
         for parts in checked:
             if isinstance(parts, list):
                 results.append(parts)
                 continue
-            number, type, payload, priority, delay, chain = parts
+            number, type, payload, _, _, _ = parts
             if (stored := known.get(number)) is not None:
                 results.append(-1 if stored == (type, payload) else _conflict(name, number))
                 continue
-            due = self.now + delay if delay > 0 else None
-            results.append(self._accept(origin, name, number, type, payload, priority, due, chain))
+            results.append(self._accept(origin, name, parts))
+            accepted.append(type)
+            known[number] = (type, payload)  # it may come twice in one call
             if number > origin.highest:
                 origin.highest = number
-            known[number] = (type, payload)
+        source = name.partition("~")[0]
+        for type, count in Counter(accepted).items():
+            self.applied.published[source, type] += count
         return results
 
     def _known(
@@ -131,56 +141,43 @@ class Commit:
                 known[number] = seen
         return known
 
-    def _accept(
-        self,
-        origin: Origin,
-        name: str,
-        number: int,
-        type: str,
-        payload: bytes,
-        priority: int,
-        due: float | None,
-        chain: str,
-    ) -> int:
-        books, applied, now = self.books, self.applied, self.now
-        id = self.next_message
+    def _accept(self, origin: Origin, name: str, parts: Parts) -> int:
+        """Numbers one message and its deliveries; how many there are."""
+        number, type, payload, priority, delay, chain = parts
+        id, now = self.next_message, self.now
         self.next_message = id + 1
+        due = now + delay if delay else None
         stored = Stored(id, name, number, type, payload, priority, now, chain)
-        places = []
-        targets = books.router.route(type, priority)
-        for component, lane in targets:
-            mine = books.components[component]
-            numbers = self.next.get(component)
-            if numbers is None:
-                numbers = self.next[component] = list(mine.next)
+        targets = self.targets.get((type, priority))
+        if targets is None:
+            targets = self._find_targets(type, priority)
+        routes = []
+        for component, lane, numbers, arrivals, prefix in targets:
             seq = numbers[lane]
             numbers[lane] = seq + 1
-            places.append(f"{mine.id}:{lane}:{seq}")
-            self.deliveries.append((mine.id, lane, seq, id, due, 0, 0))
-            entry = Entry(seq * 2 + lane, stored, due)
-            applied.arrivals.setdefault(component, []).append(entry)
+            routes.append(f"{prefix}{seq}")
+            self.deliveries.append((component, lane, seq, id, due, 0, 0))
+            arrivals.append(Entry(seq * 2 + lane, stored, due))
+        check = checksum(name, number, type, payload)
+        route = " ".join(routes)
         self.messages.append(
-            (
-                id,
-                origin.id,
-                number,
-                type,
-                priority,
-                due,
-                now,
-                chain,
-                checksum(name, number, type, payload),
-                " ".join(places),
-                payload,
-            )
+            (id, origin.id, number, type, priority, due, now, chain, check, route, payload)
         )
-        source = name.partition("~")[0]
-        key = (source, type)
-        applied.published[key] = applied.published.get(key, 0) + 1
-        if len(applied.newest) < 50:
-            to = [component for component, _ in targets]
-            applied.newest.append((f"{name}/{number}", type, source, now, to))
+        if len(self.applied.newest) < NEWEST:
+            to = [one for one, _ in self.books.router.route(type, priority)]
+            seen = (f"{name}/{number}", type, name.partition("~")[0], now, to)
+            self.applied.newest.append(seen)
         return len(targets)
+
+    def _find_targets(self, type: str, priority: int) -> list[_Target]:
+        targets: list[_Target] = []
+        for component, lane in self.books.router.route(type, priority):
+            mine = self.books.components[component]
+            numbers = self.next.setdefault(component, list(mine.next))
+            arrivals = self.applied.arrivals.setdefault(component, [])
+            targets.append((mine.id, lane, numbers, arrivals, f"{mine.id}:{lane}:"))
+        self.targets[type, priority] = targets
+        return targets
 
     # Settling -------------------------------------------------------------------------------
 

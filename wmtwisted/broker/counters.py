@@ -8,11 +8,9 @@ from typing import Any
 
 from attrs import define, field
 
-from wmtwisted.broker.batch import Applied
+from wmtwisted.broker.batch import NEWEST, Applied
 from wmtwisted.broker.queue import Queue
 
-#: Messages kept for those who watch what passes.
-NEWEST = 50
 #: Pairs of (source, type) that are counted apart; all beyond them are OTHERS.
 KINDS = 1000
 OTHERS = ("others", "others")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from wmtwisted.broker.batch import Item
@@ -55,9 +56,14 @@ def is_name(value: object, most: int = 190) -> bool:
     return isinstance(value, str) and 0 < len(value) <= most and value[-1] != " "
 
 
+@lru_cache(maxsize=4096)
+def _fits(type: str) -> bool:
+    return is_name(type) and type.isprintable()
+
+
 def check_type(type: object) -> None:
     """Raises Refused when `type` cannot be a message's."""
-    if not isinstance(type, str) or not is_name(type) or not type.isprintable():
+    if not isinstance(type, str) or not _fits(type):
         raise Refused(
             "bad-message",
             f"message type {str(type)[:60]!r} is not 1 to 190 characters, the last no space",
