@@ -22,6 +22,7 @@ help: ## Show this.
 	@echo 'make demo [INPUT=events.csv] [OUT=out] [ARGS=...]  the dimuon workload, to its end'
 	@echo 'make up   [the same]                               and stay up until Ctrl-C'
 	@echo 'make test [TESTS=tests]                            lint, types and all tests'
+	@echo 'make bench [ARGS="--runs 1 w1"]                    how fast the bus is on this machine'
 	@echo 'make lint                                          ruff and mypy'
 	@echo 'make clean                                         remove what the others have made'
 
@@ -33,6 +34,9 @@ up: $(VENV)/demo.stamp
 
 test: lint $(VENV)/system.stamp
 	@$(BIN)/python -m pytest --numprocesses auto $(TESTS)
+
+bench: $(VENV)/demo.stamp
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 lint: $(VENV)/test.stamp
 	@$(BIN)/ruff check .
@@ -62,4 +66,4 @@ $(VENV)/system.stamp: .ci/packages $(VENV)/python.stamp
 	@.ci/packages mariadbd=mariadb-server-core mariadb=mariadb-client-core chromium=chromium
 	@touch $@
 
-.PHONY: help demo up test lint clean
+.PHONY: help demo up test bench lint clean

@@ -11,7 +11,7 @@ from sqlalchemy import JSON, Boolean, Column, Double, Integer, LargeBinary, Stri
 
 from tests.docs import DOCS, PAGES, ROOT, name, prose
 from wmtwisted.store import jobs_schema
-from wmtwisted.store.tables import Tables
+from wmtwisted.store.tables import Tables, new_tag
 
 IMAGES = sorted((DOCS / "images").iterdir())
 IMAGE_BYTES = 300_000
@@ -112,3 +112,15 @@ def test_promises_name_tests_that_exist() -> None:
         state = row.split(" | ")[2]
         assert state.startswith(("Kept", "In part: ", "Not yet: ")), row
         assert not state.startswith("Kept") or "`test_" in row, row
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_ids_have_their_form(path: Path) -> None:
+    """A client's `name~boot/number`, or `name~tag/number` of outputs and of triggers' actions."""
+    for word in re.findall(r"(?<![\w/.~-])[\w~-]+/\d+\b(?!/)", path.read_text()):
+        if re.fullmatch(r"[A-Z]\w+/\d{4,}", word) or "~" in word:
+            assert re.fullmatch(r"\w+~(s-[0-9a-f]{8}/\d{4,}|[0-9a-f]{12}/\d+)", word), word
+
+
+def test_the_tag_is_as_shown() -> None:
+    assert re.fullmatch(r"s-[0-9a-f]{8}", new_tag())

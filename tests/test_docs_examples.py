@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import importlib
+import inspect
 import json
 import os
 import re
@@ -9,9 +12,11 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -101,6 +106,56 @@ def test_the_configuration_takes_what_is_shown(tmp_path: Path) -> None:
     part = block(DOCS / "components.md", "wm.toml").partition("[components.Greeter]")
     (tmp_path / "wm.toml").write_text(text + part[1] + part[2])
     assert list(load(tmp_path / "wm.toml", {}).components) == ["Greeter"]
+
+
+def written_options() -> dict[str, dict[str, object]]:
+    """The options in the file of `wm init`, by component, without their marks of a comment."""
+    text = default_text().partition("What the components of the life cycle can be told")[2]
+    lines = re.findall(r"^# ((?:\[components\.|\w+ = ).*)$", text, re.MULTILINE)
+    components = tomllib.loads("\n".join(lines))["components"]
+    return {name: table["options"] for name, table in components.items()}
+
+
+def real_options() -> dict[str, dict[str, object]]:
+    """The options that the components of the life cycle read, with their defaults."""
+    found = {}
+    for component, settings in load_text("").components.items():
+        module = importlib.import_module(settings.class_.partition(":")[0])
+        of = {}
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
+            match node:
+                case ast.Call(ast.Attribute(attr="option"), [ast.Constant(str(option)), default]):
+                    constant = isinstance(default, ast.Name)
+                    text = ast.unparse(default)
+                    of[option] = getattr(module, text) if constant else ast.literal_eval(text)
+        if of:
+            found[component] = of
+    return found
+
+
+def load_text(text: str) -> Config:
+    """A configuration."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "wm.toml"
+        file.write_text(text)
+        return load(file, {})
+
+
+def test_options_are_written_with_their_defaults() -> None:
+    real = real_options()
+    assert written_options() == real
+    rows = re.findall(
+        r"^\| (\w+) \| `(\w+)` \| `(.+?)` \|", (DOCS / "workflows.md").read_text(), re.MULTILINE
+    )
+    told = {(name, option): ast.literal_eval(default) for name, option, default in rows}
+    assert told == {(name, key): value for name, of in real.items() for key, value in of.items()}
+
+
+def test_options_that_are_shown_are_options() -> None:
+    shown = [one.text for one in blocks(DOCS / "workflows.md") if one.language == "toml"]
+    (text,) = (one for one in shown if one.startswith("[components."))
+    for component, settings in load_text(text).components.items():
+        assert set(settings.options) <= set(real_options().get(component, {})), component
 
 
 def test_a_workflow_that_counts_words(tmp_path: Path) -> None:

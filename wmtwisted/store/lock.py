@@ -19,14 +19,14 @@ class StoreLock:
         """Raises StoreError, naming the holder, when another broker has it."""
         self._file: int | None = None
         self._connection: Connection | None = None
-        holder = f"{name}, process {os.getpid()} on {socket.gethostname()}"
+        self._name = name
         if engine.dialect.name == "sqlite":
             # Beside the real file, so that two names of one database are one lock.
-            self._lock_file(Path(f"{os.path.realpath(str(engine.url.database))}.lock"), holder)
+            self._lock_file(Path(f"{os.path.realpath(str(engine.url.database))}.lock"))
         else:
             self._lock_server(engine, f"{engine.url.database}.{prefix}broker"[:64])
 
-    def _lock_file(self, path: Path, holder: str) -> None:
+    def _lock_file(self, path: Path) -> None:
         file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -37,9 +37,15 @@ class StoreLock:
                 f"the store {path.with_suffix('')} is in use by {first or 'another broker'}",
                 "stop that broker first, or use another store",
             ) from None
-        os.ftruncate(file, 0)
-        os.write(file, f"{holder}\n".encode())
         self._file = file
+        self.sign()
+
+    def sign(self) -> None:
+        """Notes who holds it; to be called again by a process that was forked with it."""
+        if self._file is not None:
+            holder = f"{self._name}, process {os.getpid()} on {socket.gethostname()}\n"
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, holder.encode(), 0)
 
     def _lock_server(self, engine: Engine, name: str) -> None:
         connection = engine.connect()
