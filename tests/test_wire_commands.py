@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from twisted.protocols import amp
 
-wire = pytest.importorskip("wmtwisted.wire")
+from wmtwisted import wire
 
 #: All that `amp.Command` and its metaclass look at.
 KNOWN = {

@@ -9,7 +9,7 @@ A peer (a component, or a client that only publishes) connects to the broker and
     peer   --Settle-->   broker     a batch of outcomes; answered after the commit
     peer   --Detach-->   broker     the process stops: what it has not settled goes back as it was
     peer   --Extend-->   broker     deliveries that are still worked on: their leases start anew
-    either --Ping-->     the other  a peer that does not answer is disconnected
+    broker --Ping-->     peer       a peer that does not answer is disconnected
     tool   --Status, History, Replay-->  broker    what operators ask
 
 Batches are msgpack in one argument, since a box or an `AmpList` row for each message costs tens of

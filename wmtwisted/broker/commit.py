@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 from sqlalchemy import Connection
+from twisted.logger import Logger
 
 from wmtwisted.broker import barriers
 from wmtwisted.broker.batch import NEWEST, Applied, Batch, Item, Result, Settlement
@@ -31,6 +32,8 @@ class Commit:
 
     The books learn of them in `keep`, when they are stored.
     """
+
+    log = Logger()
 
     def __init__(self, books: Books, connection: Connection, now: float, careful: bool) -> None:
         #: Look every message up before it is inserted, also those that must be new.
@@ -216,7 +219,14 @@ class Commit:
         # A message is settled once. Only its replays may bring outputs that were there before.
         results = self._publish(self.books.origin(name), items, new=entry.replay == 0)
         for item, result in zip(items, results, strict=True):
-            if isinstance(result, list) and result[0] != "id-conflict":
+            if isinstance(result, list) and result[0] == "id-conflict":
+                self.log.warn(
+                    "{name} returned another {type} for {id} than the first time; the first stays",
+                    name=name,
+                    type=item[1],
+                    id=f"{stored.origin}/{stored.number}",
+                )
+            elif isinstance(result, list):
                 # Checked when the settle arrived, so this is ours.
                 raise StoreError(f"output {item[1]!r} of {name} was refused: {result[1]}")
 

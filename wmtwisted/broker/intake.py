@@ -19,6 +19,9 @@ MAX_REASON = 2000
 #: The longest delay of a delivery, in seconds.
 MAX_DELAY = 10 * 365 * 86400.0
 
+# The parts of a message have that name.
+type_of = type
+
 #: number, type, payload, priority, delay, chain
 Parts = tuple[int, str, bytes, int, float, str]
 
@@ -29,7 +32,8 @@ def check_item(item: Item, most: int = MAX_PAYLOAD) -> Parts:
         number, type, payload, priority, delay, chain = item
     except (TypeError, ValueError):
         raise Refused("bad-message", "a message has not the six parts of Publish") from None
-    if not isinstance(number, int) or not 0 <= number < 1 << 63:
+    # A bool is an int, and would have another checksum when it is read back.
+    if type_of(number) is not int or not 0 <= number < 1 << 63:
         raise Refused("bad-message", f"message number {number!r} is not a whole number from 0 up")
     check_type(type)
     if not isinstance(payload, bytes):
@@ -39,10 +43,10 @@ def check_item(item: Item, most: int = MAX_PAYLOAD) -> Parts:
             "too-large",
             f"the payload of {type!r} has {len(payload):,} bytes, the most is {most:,}",
         )
-    if priority not in (0, 1):
+    if type_of(priority) is not int or priority not in (0, 1):
         raise Refused("bad-message", f"priority {priority!r} of {type!r} is not 0 or 1")
     # not (delay >= 0) refuses nan as well
-    if not isinstance(delay, (int, float)) or not 0 <= delay <= MAX_DELAY:
+    if type_of(delay) not in (int, float) or not 0 <= delay <= MAX_DELAY:
         raise Refused(
             "bad-message", f"delay {delay!r} of {type!r} is not 0 to 10 years, in seconds"
         )

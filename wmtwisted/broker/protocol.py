@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, ITCPTransport
 from twisted.internet.protocol import Factory, connectionDone
 from twisted.logger import Logger
-from twisted.protocols.amp import AMP
+from twisted.protocols.amp import AMP, AmpBox
 from twisted.python.failure import Failure
 
 from wmtwisted import wire
@@ -25,6 +25,9 @@ P = ParamSpec("P")
 
 #: Seconds between pings, at most; a peer that has not answered one by the next is disconnected.
 PING_SECONDS = 20.0
+
+#: The longest box, in bytes, before Hello and after it; our clients stay far below.
+BOX_BEFORE, BOX_AFTER = 1 << 16, 1 << 26
 
 #: The most records one History answers.
 MAX_RECORDS = 1000
@@ -60,6 +63,8 @@ class BrokerProtocol(AMP):
         self._origin = ""
         self._attached: Attached | None = None
         self._attaching = False
+        #: Bytes since the last whole box.
+        self._unboxed = 0
         self._gone = False
         self._ping: IDelayedCall | None = None
         self._answered = True
@@ -98,6 +103,21 @@ class BrokerProtocol(AMP):
             self.log.info("{name} is gone", name=self.name)
             self.broker.detach(self._attached)
             self._attached = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Bytes have come; a box that has no end would fill the memory."""
+        self._unboxed += len(data)
+        super().dataReceived(data)
+        if self._unboxed > (BOX_AFTER if self.name else BOX_BEFORE) and not self._gone:
+            self.log.warn(
+                "{name} sends a box without end: disconnected", name=self.name or "a peer"
+            )
+            cast(ITCPTransport, self.transport).abortConnection()
+
+    def ampBoxReceived(self, box: AmpBox) -> None:
+        """A whole box has come."""
+        self._unboxed = 0
+        super().ampBoxReceived(box)
 
     def _known(self) -> None:
         if not self.name:

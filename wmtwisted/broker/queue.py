@@ -15,6 +15,9 @@ from attrs import define, field
 
 from wmtwisted.store.messages import Loaded, Stored
 
+#: A delivery that comes back because its process is gone counts this much less than a failure.
+LOST = 10
+
 #: After so many deliveries from the priority lane in a row, the normal lane gets one.
 PRIORITY_SHARE = 8
 
@@ -266,6 +269,7 @@ class Queue:
             entry = self.leased.get(key)
             if entry is not None and entry.consumer is consumer:
                 entry.deadline = now + self.lease
+                entry.attempt = 0  # what is worked on for so long ends no process
                 del self.leased[key]
                 self.leased[key] = entry
 
@@ -278,7 +282,9 @@ class Queue:
         """A delivery that came back returns to its place; False when its attempts are used up."""
         entry.attempt += 1
         entry.consumer = None
-        if entry.attempt >= self.attempts:
+        # A process that is gone had more than the message that ended it, if one did.
+        patience = 1 if reason == "retry" else LOST
+        if entry.attempt >= self.attempts * patience:
             return False
         entry.reason, entry.due = reason, due
         self._place(self.lanes[entry.key & 1], entry, now)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from attrs import asdict, evolve, fields
+from attrs import asdict, evolve, fields, frozen
 from sqlalchemy import Connection, func, insert, select, update
 from twisted.internet.defer import Deferred
 
@@ -18,7 +18,7 @@ from wmtwisted.broker.queue import Entry
 from wmtwisted.broker.routing import NORMAL
 from wmtwisted.errors import Refused
 from wmtwisted.store import history
-from wmtwisted.store.database import run
+from wmtwisted.store.database import read, run
 from wmtwisted.store.history import Filter
 from wmtwisted.store.messages import Stored
 
@@ -39,12 +39,16 @@ class Replays:
 
     def plan(self, wanted: Filter) -> Deferred[dict[str, Any]]:
         """What a replay would deliver: how many, and the first few."""
-        return self.broker.write(plan, self.broker.ledger, wanted)
+        # The writer's thread knows the types; the rest is done beside it, as it may take long.
+        broker = self.broker
+        types = broker.write(interests, broker.ledger, wanted.component)
+        return types.addCallback(lambda found: broker.read(plan, broker.ledger, wanted, found))
 
     def start(self, wanted: Filter) -> Deferred[dict[str, Any]]:
         """Re-queues; fires with the replay's id and the count when all is committed."""
         done = self.broker.write(begin, self.broker.ledger, wanted, self.broker.clock.seconds())
-        return done.addCallback(self._go_on, wanted.component)
+        done.addCallback(self._go_on, wanted.component)
+        return done.addErrback(self.broker.unwritten)
 
     def resume(self) -> None:
         """Goes on with what was not finished when the last broker ended."""
@@ -62,25 +66,32 @@ class Replays:
         if broker.stopping:
             return Deferred()  # the next broker goes on with it
 
-        def stepped(step: tuple[list[Entry], int, bool]) -> Any:
-            entries, count, more = step
-            if entries:
-                broker.arrived(component, entries)
-            return self._go_on(id, component) if more else {"replay": id, "count": count}
+        def stepped(step: Step) -> Any:
+            if step.entries:
+                broker.arrived(component, step.entries)
+            broker.counters.of(component).dead -= step.revived
+            more = self._go_on(id, component) if step.more else None
+            return more or {"replay": id, "count": step.count}
 
         done = broker.write(forward, broker.ledger, id, broker.clock.seconds())
         return done.addCallback(stepped)
 
 
-def plan(ledger: Ledger, wanted: Filter) -> dict[str, Any]:
-    """Counts what `wanted` selects; on the writer's thread."""
+def interests(ledger: Ledger, component: str) -> list[str]:
+    """The types that a component wants. Raises Refused when it never attached."""
+    ledger.component_id(component)
+    return list(ledger.books.router.interests(component))
+
+
+def plan(ledger: Ledger, wanted: Filter, types: list[str]) -> dict[str, Any]:
+    """Counts what `wanted` selects."""
 
     def look(connection: Connection) -> dict[str, Any]:
         low, upto = _bounds(connection, ledger, wanted)
         count, cursor = 0, low
         sample: list[list[Any]] = []
         while cursor <= upto:
-            found, last = _look(connection, ledger, wanted, cursor, upto)
+            found, last = _look(connection, ledger, wanted, types, cursor, upto)
             count += len(found)
             for row, _ in found[: SAMPLE - len(sample)]:
                 stored = row.message
@@ -88,8 +99,7 @@ def plan(ledger: Ledger, wanted: Filter) -> dict[str, Any]:
             cursor = last + 1
         return {"replay": 0, "count": count, "sample": sample}
 
-    ledger.component_id(wanted.component)
-    return run(ledger.engine, look)
+    return read(ledger.engine, look)
 
 
 def begin(ledger: Ledger, wanted: Filter, now: float) -> int:
@@ -127,26 +137,41 @@ def unfinished(ledger: Ledger) -> list[tuple[int, str]]:
     return run(ledger.engine, look)
 
 
-def forward(ledger: Ledger, id: int, now: float) -> tuple[list[Entry], int, bool]:
-    """One step: the new deliveries, how many there were in all so far, and whether more follow."""
+@frozen
+class Step:
+    """What one step of a replay has done."""
 
-    def write(connection: Connection) -> tuple[list[tuple[int, Stored]], int, bool]:
+    entries: list[Entry]
+    #: How many messages there were in all so far.
+    count: int
+    #: How many of this step's had been dead letters.
+    revived: int
+    #: Whether another step follows.
+    more: bool
+
+
+def forward(ledger: Ledger, id: int, now: float) -> Step:
+    """One step; on the writer's thread."""
+
+    def write(connection: Connection) -> tuple[list[tuple[int, Stored]], int, int, bool]:
         table = ledger.tables.replay
         row = connection.execute(select(table).where(table.c.id == id)).one()
         so_far = int(row._mapping["count"])  # row.count is the tuple's method
         if row.cursor > row.upto:
-            return [], so_far, False
+            return [], so_far, 0, False
         wanted = Filter(**json.loads(row.filter))
-        found, last = _look(connection, ledger, wanted, row.cursor, row.upto)
-        placed = []
+        types = interests(ledger, name)
+        found, last = _look(connection, ledger, wanted, types, row.cursor, row.upto)
+        placed, revived = [], 0
         for number, (record, ends) in enumerate(found):
             seq = first + number
             placed.append((seq, record.message))
             history.requeue(connection, ledger.tables, row.component, record, ends, seq, id, now)
+            revived += list(ends.values()).count("dead")
         count = so_far + len(found)
         statement = update(table).where(table.c.id == id).values(cursor=last + 1, count=count)
         connection.execute(statement)
-        return placed, count, last < row.upto
+        return placed, count, revived, last < row.upto
 
     def component(connection: Connection) -> str:
         table = ledger.tables.replay
@@ -155,12 +180,12 @@ def forward(ledger: Ledger, id: int, now: float) -> tuple[list[Entry], int, bool
 
     name = run(ledger.engine, component)
     first = ledger.next_seq(name, NORMAL)
-    placed, count, more = ledger.write(write)
+    placed, count, revived, more = ledger.write(write)
     ledger.took(name, NORMAL, len(placed))
     entries = [
         Entry(seq * 2 + NORMAL, stored, reason="replay", replay=id) for seq, stored in placed
     ]
-    return entries, count, more
+    return Step(entries, count, revived, more)
 
 
 def _bounds(connection: Connection, ledger: Ledger, wanted: Filter) -> tuple[int, int]:
@@ -173,9 +198,13 @@ def _bounds(connection: Connection, ledger: Ledger, wanted: Filter) -> tuple[int
 
 
 def _look(
-    connection: Connection, ledger: Ledger, wanted: Filter, cursor: int, upto: int
+    connection: Connection,
+    ledger: Ledger,
+    wanted: Filter,
+    types: list[str],
+    cursor: int,
+    upto: int,
 ) -> tuple[list[tuple[history.Record, dict[history.Place, history.Fate]]], int]:
-    types = list(ledger.books.router.interests(wanted.component))
     step = evolve(wanted, after=cursor - 1, limit=STEP)
     return history.replayable(connection, ledger.tables, step, types, upto)
 

@@ -201,6 +201,13 @@ class Broker:
         if first:
             self._failed(failure)
 
+    def unwritten(self, failure: Failure) -> Failure:
+        """What was to be written beside the batches was not: a refusal, or the store's end."""
+        if failure.check(Refused) is not None:
+            return failure
+        self._broken(failure)
+        raise Fatal("the store cannot be used")
+
     def _committed(self, batch: Batch, applied: Applied) -> None:
         self._busy = False
         self.counters.committed(applied)
@@ -259,7 +266,8 @@ class Broker:
             self.clock.callLater(0, self.pump, component)
             return attached
 
-        return self.write(self.ledger.attach, component, interests).addCallback(stored)
+        attaching = self.write(self.ledger.attach, component, interests)
+        return attaching.addCallbacks(stored, self.unwritten)
 
     def detach(self, attached: Attached) -> None:
         """The process is gone: what it held goes back to its place."""

@@ -284,7 +284,9 @@ def told(error: BaseException | None) -> str:
         text = str(error)
     except Exception:
         text = "(it cannot be shown)"
-    return text.encode(errors="replace").decode()[:REASON]
+    # One line, whatever it says: it goes into logs and tables.
+    shown = "".join(one if one.isprintable() else repr(one)[1:-1] for one in text[:REASON])
+    return shown.encode(errors="replace").decode()[:REASON]
 
 
 def packed(found: list[Output]) -> tuple[list[Any], list[Any], list[Any]]:

@@ -42,9 +42,10 @@ def open_engine(url: str, role: Role) -> Engine:
     """
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
+        # The URL is not shown: there may be a password in what could not be told apart.
         raise StoreError(
-            f"database URL {url!r} cannot be read",
+            f"the URL of the {role} store cannot be read",
             "expected sqlite:///FILE or mysql+pymysql://USER@HOST/NAME",
         ) from None
     shown = parsed.render_as_string(hide_password=True)

@@ -66,8 +66,10 @@ def parse_routes(routes: str) -> tuple[Place, ...]:
     return tuple(Place(*map(int, place.split(":"))) for place in routes.split())
 
 
-def records(connection: Connection, tables: Tables, wanted: Filter) -> list[Record]:
-    """Stored messages in the order of their acceptance."""
+def records(
+    connection: Connection, tables: Tables, wanted: Filter, types: Sequence[str] = ()
+) -> list[Record]:
+    """Stored messages in the order of their acceptance; `types` are several instead of one."""
     message, origin = tables.message, tables.origin
     query = (
         select(
@@ -87,8 +89,8 @@ def records(connection: Connection, tables: Tables, wanted: Filter) -> list[Reco
         .order_by(message.c.id.desc() if wanted.newest else message.c.id)
         .limit(wanted.limit)
     )
-    if wanted.type:
-        query = query.where(message.c.type == wanted.type)
+    if types or wanted.type:
+        query = query.where(message.c.type.in_(types or [wanted.type]))
     if wanted.component:
         id = component_id(connection, tables, wanted.component)
         query = query.where((" " + message.c.routes).like(f"% {id}:%"))
@@ -205,18 +207,18 @@ def replayable(
     """
     component = component_id(connection, tables, wanted.component)
     scan = evolve(wanted, component="", type="", since=0.0, until=0.0, newest=False)
-    rows = [row for row in records(connection, tables, scan) if row.message.id <= upto]
+    # What is addressed to one component is of the type behind the colon for it.
+    kinds = [wanted.type, f"{wanted.component}:{wanted.type}"] if wanted.type else []
+    rows = [row for row in records(connection, tables, scan, kinds) if row.message.id <= upto]
     last = rows[-1].message.id if len(rows) == wanted.limit else upto
     mine = {row: [place for place in row.places if place.component == component] for row in rows}
     all_places = [place for places in mine.values() for place in places]
     fate = fates(connection, tables, wanted.component, all_places)
     found = []
     for row, places in mine.items():
-        # What is addressed to one component is of the type behind the colon for it.
-        kinds = {row.message.type, row.message.type.removeprefix(f"{wanted.component}:")}
-        if row.damaged or not (places or kinds.intersection(types)):
-            continue
-        if wanted.type and wanted.type not in kinds:
+        type = row.message.type
+        addressed = type.removeprefix(f"{wanted.component}:")
+        if row.damaged or not (places or type in types or addressed in types):
             continue
         ends = {place: fate[place] for place in places}
         if "waiting" in ends.values():

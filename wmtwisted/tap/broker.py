@@ -26,7 +26,7 @@ from wmtwisted.store.database import open_engine
 from wmtwisted.store.jobs import JobStore
 from wmtwisted.store.lock import StoreLock
 from wmtwisted.store.tables import Tables, create
-from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, quiet, refuse
+from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, private, quiet, refuse
 
 
 class Options(usage.Options):
@@ -40,6 +40,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Everything that can be refused is refused here, before the process detaches."""
+        private()
         try:
             self.read: Config = load(self["config"])
             self.flow = flow_of(self.read)
@@ -157,6 +158,8 @@ class BrokerService(MultiService):
         closed.addBoth(lambda _: self.broker.stop())
         stop = super().stopService
         closed.addBoth(lambda _: stop())
+        # The last connection that closes folds SQLite's log into the file.
+        closed.addBoth(lambda _: self._options.engine.dispose())
         return closed.addBoth(lambda _: self._options.lock.release())
 
 

@@ -17,7 +17,7 @@ from wmtwisted.component.harness import Harness
 from wmtwisted.config import Config, load
 from wmtwisted.errors import ConfigError, WMError
 from wmtwisted.flow.conform import mismatch
-from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, quiet, refuse
+from wmtwisted.tap.process import Orphan, Threads, describe, end, flow_of, private, quiet, refuse
 
 
 class Options(usage.Options):
@@ -32,6 +32,7 @@ class Options(usage.Options):
 
     def postOptions(self) -> None:
         """Everything that can be refused is refused here, before the process detaches."""
+        private()
         try:
             self.read: Config = load(self["config"])
             if not self["component"]:

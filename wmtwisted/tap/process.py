@@ -72,6 +72,11 @@ def _detached() -> bool:
     return os.path.samestat(os.fstat(2), os.stat(os.devnull))
 
 
+def private() -> None:
+    """What this process makes is for its own user alone: messages are in it."""
+    os.umask(0o077)
+
+
 def quiet() -> None:
     """Keeps AMP from noting every connection twice; the broker says who comes and goes."""
     amp._log.observer = FilteringLogObserver(
