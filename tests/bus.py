@@ -53,7 +53,7 @@ def item(
     chain: str = "",
 ) -> list[Any]:
     """A published message as it crosses the wire."""
-    return [number, type, payload, priority, delay, chain]
+    return [number, type, payload, int(priority), delay, chain]
 
 
 def output(type: str, payload: bytes = b"", *, delay: float = 0.0, chain: str = "") -> list[Any]:

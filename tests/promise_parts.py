@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.instance import write_down
-from wmtwisted.component.component import Component, handles
+from wmtwisted.component.component import Component, Reject, handles
 from wmtwisted.message import Delivery, Flag, Message, Output, Trigger
 
 FLOW = """
@@ -93,6 +93,8 @@ class Reader(Recording):
     async def work(self, message: Delivery) -> None:
         """Writes down when it begins and when it ends."""
         self.record(message, part="begin")
+        if message.payload.startswith(b"bad") and not self.may_go():
+            raise Reject("not before it may go")
         if message.payload.startswith(b"slow"):
             while not self.may_go():
                 await self.sleep(0.02)

@@ -395,7 +395,7 @@ def test_interests_are_withdrawn_and_kept(bus: Bus) -> None:
     result(bus.broker.expect("One", ["A", "C"]))
     result(bus.broker.expect("Two", ["C"]))
     assert bus.publish("p", item(7, "A"), item(8, "One:A"), item(9, "C")) == [1, 1, 2]
-    with pytest.raises(StoreError, match="case only"):
+    with pytest.raises(Refused, match="case only"):
         bus.attach("one", "A")
     for bad in ([(5, 0)], [("A", 2)], [("", 0)], [("A ", 0)]):
         with pytest.raises(Refused):
@@ -501,3 +501,9 @@ def test_a_ledger_is_opened_by_name(lite: Bus) -> None:
         assert (
             connection.execute(select(lite.tables.broker.c.holder)).scalar_one().startswith("again")
         )
+
+
+@pytest.mark.parametrize("number", [True, 1.0, "1", None, -1, 1 << 63])
+def test_a_number_that_is_none(number: object) -> None:
+    with pytest.raises(Refused, match="message number"):
+        check_item([number, "A", b"", 0, 0.0, ""])

@@ -23,6 +23,7 @@ from twisted.internet.defer import Deferred
 
 from tests.bus import Bus, Given, Peer, fresh_url, item, output, result
 from wmtwisted.broker.intake import OUTPUTS
+from wmtwisted.broker.queue import LOST
 
 #: Who is interested in what. Nobody is in Z.
 INTERESTS: dict[str, tuple[str | tuple[str, int], ...]] = {
@@ -299,7 +300,7 @@ class Life(RuleBasedStateMachine):
         copy = self.copies[component, (given.origin, given.number)]
         copy.attempts += 1
         copy.due = min(copy.due, self.bus.clock.seconds())
-        if copy.attempts >= ATTEMPTS:
+        if copy.attempts >= ATTEMPTS * LOST:
             copy.fate = "dead"
 
     @rule()

@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -219,3 +220,19 @@ def test_it_ends_in_order_when_asked(one: Instance, number: signal.Signals) -> N
     assert not (one.home / "broker.sock").exists()
     with pytest.raises(WMError):
         one.status()
+
+
+def test_a_box_without_end_is_cut_off(one: Instance) -> None:
+    """And the memory that it took is not more than a box before Hello may have."""
+    broker = one.broker()
+    before = resident(broker.pid)
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(one.config.broker.listen.path)
+        key = 0
+        with pytest.raises(OSError, match="Broken pipe|reset"):
+            while key < 2000:  # 128 MB, were it taken
+                name = b"k%d" % key
+                peer.sendall(struct.pack("!H", len(name)) + name + b"\xff\xff" + bytes(0xFFFF))
+                key += 1
+    assert resident(broker.pid) - before < 8 * 2**20
+    one.publish(Message("Something"))

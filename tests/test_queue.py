@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from wmtwisted.broker.queue import PRIORITY_SHARE, Consumer, Entry, Queue, Want
+from wmtwisted.broker.queue import LOST, PRIORITY_SHARE, Consumer, Entry, Queue, Want
 from wmtwisted.store.messages import Loaded, Stored
 
 WINDOW, LEASE, ATTEMPTS = 6, 50.0, 3
@@ -250,12 +250,13 @@ class QueueMachine(RuleBasedStateMachine):
         row = self.store[one.key]
         row.holder = None
         row.attempt += 1
+        most = ATTEMPTS * (1 if reason == "retry" else LOST)
         if self.queue.put_back(one, reason, due, self.now):
-            assert row.attempt < ATTEMPTS
+            assert row.attempt < most
             row.due = due
             assert one.reason == reason
         else:
-            assert row.attempt == ATTEMPTS
+            assert row.attempt >= most
             self._gone(one)
 
     # What always holds --------------------------------------------------------------------
@@ -455,3 +456,16 @@ def test_settling_what_is_no_key_changes_nothing() -> None:
     assert queue.settle(consumer, 3) is None
     assert queue.settle(Consumer("d", 9), 2) is None
     assert consumer.in_flight == 1
+
+
+def test_a_lost_process_counts_less_than_a_failure() -> None:
+    queue = Queue(window=5, lease=10.0, attempts=2)
+    queue.accept([Entry(2, stored(1))], 0.0)
+    for times in range(1, 2 * LOST + 1):
+        consumer = Consumer("One", 1)
+        queue.consumers.append(consumer)
+        queue.take(0.0)
+        (lost,) = queue.lost(consumer)
+        assert queue.put_back(lost, "lost", None, 0.0) == (times < 2 * LOST)
+    failed = Entry(4, stored(2), attempt=1)
+    assert not queue.put_back(failed, "retry", None, 0.0)

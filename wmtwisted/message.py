@@ -28,7 +28,7 @@ class Message:
     #: Any JSON value, text or bytes; kept as bytes.
     payload: bytes = field(default=b"", converter=encode)
     #: 1 goes into the priority lane of every receiver, 0 into the lane the receiver chose.
-    priority: int = 0
+    priority: int = field(default=0, converter=int)
     #: Seconds to wait before the first delivery; the broker turns it into an absolute time.
     delay: float = 0.0
     #: Follows a chain of messages from end to end; inherited from the handled message when empty.

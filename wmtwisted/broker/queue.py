@@ -269,7 +269,6 @@ class Queue:
             entry = self.leased.get(key)
             if entry is not None and entry.consumer is consumer:
                 entry.deadline = now + self.lease
-                entry.attempt = 0  # what is worked on for so long ends no process
                 del self.leased[key]
                 self.leased[key] = entry
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     update,
 )
 
-from wmtwisted.errors import StoreError
+from wmtwisted.errors import Refused, StoreError
 from wmtwisted.store.tables import Tables
 
 
@@ -116,7 +116,7 @@ def add_component(connection: Connection, tables: Tables, id: int, name: str) ->
     same = func.lower(tables.component.c.name) == name.lower()
     found = connection.execute(select(tables.component.c.name).where(same)).scalar()
     if found is not None and found != name:
-        raise StoreError(f"component {name!r} differs from {found!r} by case only")
+        raise Refused("bad-name", f"component {name!r} differs from {found!r} by case only")
     values = {"id": id, "name": name, "next_normal": 1, "next_priority": 1}
     connection.execute(insert(tables.component).values(**values))
 
