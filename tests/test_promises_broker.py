@@ -228,11 +228,11 @@ def test_a_box_without_end_is_cut_off(one: Instance) -> None:
     before = resident(broker.pid)
     with socket.socket(socket.AF_UNIX) as peer:
         peer.connect(one.config.broker.listen.path)
-        key = 0
-        with pytest.raises(OSError, match="Broken pipe|reset"):
-            while key < 2000:  # 128 MB, were it taken
-                name = b"k%d" % key
-                peer.sendall(struct.pack("!H", len(name)) + name + b"\xff\xff" + bytes(0xFFFF))
-                key += 1
+        names = [b"k%d" % number for number in range(2000)]
+        endless = b"".join(
+            struct.pack("!H", len(name)) + name + b"\xff\xff" + bytes(0xFFFF) for name in names
+        )  # 128 MB, were it taken
+        with pytest.raises(OSError, match=r"Broken pipe|reset"):
+            peer.sendall(endless)
     assert resident(broker.pid) - before < 8 * 2**20
     one.publish(Message("Something"))
