@@ -27,8 +27,11 @@ def inject(
     known = connection.execute(select(workflow.c.id).where(workflow.c.cause == cause)).scalar()
     if known is not None:
         return int(known)
-    taken = select(workflow.c.id).where(workflow.c.name == new.name)
-    if connection.execute(taken).first() is not None:
+    taken = select(workflow.c.id, workflow.c.cause).where(workflow.c.name == new.name)
+    holder = connection.execute(taken).first()
+    if holder is not None and holder.cause == cause:
+        return int(holder.id)  # another has made it since the look above
+    if holder is not None:
         raise Conflict(
             f"a workflow called {new.name!r} was already submitted", "give this one another name"
         )
