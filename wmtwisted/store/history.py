@@ -8,7 +8,7 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 from sqlalchemy import Connection, Table, bindparam, delete, func, insert, select, update
 
-from wmtwisted.store.messages import Stored, chunks, intact
+from wmtwisted.store.messages import Stored, chunks, intact, stored_columns
 from wmtwisted.store.tables import Tables
 
 #: What became of a delivery. `lost` was routed and is in no table: what a replay is for.
@@ -73,15 +73,7 @@ def records(
     message, origin = tables.message, tables.origin
     query = (
         select(
-            message.c.id,
-            origin.c.name,
-            message.c.number,
-            message.c.type,
-            message.c.payload,
-            message.c.priority,
-            message.c.published,
-            message.c.chain,
-            message.c.checksum,
+            *stored_columns(tables),
             message.c.routes,
         )
         .select_from(message.outerjoin(origin, message.c.origin == origin.c.id))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
+    Column,
     Connection,
     Dialect,
     Select,
@@ -256,15 +257,7 @@ class MessageStore:
                 table.c.due,
                 table.c.attempt,
                 table.c.replay,
-                message.c.id,
-                origin.c.name,
-                message.c.number,
-                message.c.type,
-                message.c.payload,
-                message.c.priority,
-                message.c.published,
-                message.c.chain,
-                message.c.checksum,
+                *stored_columns(self.tables),
             )
             .select_from(
                 table.outerjoin(message, table.c.message == message.c.id).outerjoin(
@@ -277,13 +270,30 @@ class MessageStore:
         )
         for row in connection.execute(query):
             stored = Stored(*row[4:12])
-            yield Loaded(*row[:4], stored if intact(stored, row[12]) else None)
+            found = stored if intact(stored, row[12]) else None
+            yield Loaded(row[0], row[1], row[2], row[3], found)
 
     def count(self, connection: Connection, name: str) -> dict[int, tuple[int, int]]:
         """By lane of a queue table: how many rows, and the highest sequence number."""
         table = self.tables.queue(name)
         query = select(table.c.lane, func.count(), func.max(table.c.seq)).group_by(table.c.lane)
         return {row[0]: (row[1], row[2]) for row in connection.execute(query)}
+
+
+def stored_columns(tables: Tables) -> list[Column[Any]]:
+    """The columns of a Stored in their order, and the checksum; of `message` joined to `origin`."""
+    message = tables.message.c
+    return [
+        message.id,
+        tables.origin.c.name,
+        message.number,
+        message.type,
+        message.payload,
+        message.priority,
+        message.published,
+        message.chain,
+        message.checksum,
+    ]
 
 
 def intact(stored: Stored, expected: int) -> bool:
