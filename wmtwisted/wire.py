@@ -31,6 +31,9 @@ VERSION = 1
 #: The longest payload of one message, in bytes.
 MAX_PAYLOAD = 16 * 1024 * 1024
 
+#: The longest delay of a message or of a retry, in seconds.
+MAX_DELAY = 10 * 365 * 86400.0
+
 _CHUNK = 0xFFFF
 
 

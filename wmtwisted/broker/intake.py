@@ -7,7 +7,7 @@ from typing import Any
 
 from wmtwisted.broker.batch import Item
 from wmtwisted.errors import Refused, WMError
-from wmtwisted.wire import MAX_PAYLOAD
+from wmtwisted.wire import MAX_DELAY, MAX_PAYLOAD
 
 #: A message has fewer outputs: their numbers are the input's id times this, plus an index, so that
 #: a handler that runs twice makes the same ids. The highest index is for what triggers publish.
@@ -15,9 +15,6 @@ OUTPUTS = 1 << 16
 
 #: The longest reason of a retry or a dead letter, in characters.
 MAX_REASON = 2000
-
-#: The longest delay of a delivery, in seconds.
-MAX_DELAY = 10 * 365 * 86400.0
 
 # The parts of a message have that name.
 type_of = type

@@ -170,14 +170,16 @@ class Broker:
             self._pending, self._busy = Batch(), True
             done = self.write(self.ledger.apply, batch, now)
             done.addCallback(lambda applied: self._committed(batch, applied))
+            done.addErrback(self._broken)
         elif self.ledger.flush_due(now):
-            self._busy = True
-            done = self.write(self.ledger.flush, now)
-            done.addCallback(lambda _: self._idle())
+            self._flush(now)
         else:
             self._end()
-            return
-        done.addErrback(self._broken)
+
+    def _flush(self, now: float) -> None:
+        self._busy, self._since = True, now
+        done = self.write(self.ledger.flush, now)
+        done.addCallback(lambda _: self._idle()).addErrback(self._broken)
 
     def _end(self) -> None:
         if self._stopped is not None:
@@ -227,9 +229,7 @@ class Broker:
             self.pump(component)
         if self.ledger.flush_due(now) and not self._busy:
             # Under load there is always a batch, and the buffers must be emptied all the same.
-            self._busy, self._since = True, now
-            done = self.write(self.ledger.flush, now)
-            done.addCallbacks(lambda _: self._idle(), self._broken)
+            self._flush(now)
         else:
             self._cycle()
 

@@ -26,14 +26,12 @@ from wmtwisted.config import Config
 from wmtwisted.errors import ConfigError
 from wmtwisted.flow.expression import Expression, ExpressionError, check, names, parse
 from wmtwisted.message import Delivery, Flag, Message, Output, Trigger
+from wmtwisted.wire import MAX_DELAY
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 _MARK = "_wmtwisted_handler"
-
-#: The longest delay of a retry, in seconds.
-MOST_DELAY = 10 * 365 * 86400.0
 
 
 class Retry(Exception):
@@ -46,7 +44,7 @@ class Retry(Exception):
     def __init__(self, delay: float | None = None, reason: str = "retry") -> None:
         super().__init__(reason)
         # not (... <= MOST) refuses nan as well
-        if delay is not None and not (type(delay) in (int, float) and 0 <= delay <= MOST_DELAY):
+        if delay is not None and not (type(delay) in (int, float) and 0 <= delay <= MAX_DELAY):
             raise TypeError(f"Retry({delay!r:.80}): the delay is seconds, from 0 to 10 years")
         self.delay = delay
 
