@@ -6,8 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -16,20 +14,6 @@ from wmtwisted.batch import runner
 from wmtwisted.batch.model import BatchState, Busy, Ending
 
 PYTHON = sys.executable
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path, grace=0.2)
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def gate(site: Site) -> Iterator[Gate]:
-    gate = Gate(site.folder())
-    yield gate
-    gate.close()
 
 
 DOOMED = """

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ from wmtwisted.batch.model import Batch, BatchState, Ending
 from wmtwisted.errors import BatchError
 
 PYTHON = sys.executable
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path, grace=0.2)
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def gate(site: Site) -> Iterator[Gate]:
-    gate = Gate(site.folder())
-    yield gate
-    gate.close()
 
 
 # What a command is given, and what is told of it.

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,20 +15,6 @@ from wmtwisted.batch import runner
 from wmtwisted.batch.model import BatchState, Busy, Full
 
 PYTHON = sys.executable
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    site = Site(tmp_path, grace=0.2)
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def gate(site: Site) -> Iterator[Gate]:
-    gate = Gate(site.folder())
-    yield gate
-    gate.close()
 
 
 # Never two copies of one job.
